@@ -1,0 +1,49 @@
+"""How much a neuron or a head matters, and which to keep.
+
+Magnitude: the norm of a neuron's incoming weights times that of its outgoing ones.
+
+First-order Taylor (Molchanov et al. 2017; for heads Michel et al. 2019): removing a unit with activation a changes
+the loss L by about ``a · dL/da``, so its importance is ``mean over rows of |Σ over tokens a · dL/da|``.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def neuron_magnitude(up: Tensor, down: Tensor) -> Tensor:
+    """Importance (F,) from the weights up (F, H) and down (H, F).
+
+    >>> import torch
+    >>> neuron_magnitude(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.eye(2)).tolist()
+    [5.0, 1.0]
+    """
+    return up.norm(dim=1) * down.norm(dim=0)
+
+
+def head_magnitude(output: Tensor, heads: int) -> Tensor:
+    """Importance (A,) of the heads from the output projection (H, A · D)."""
+    return output.view(output.shape[0], heads, -1).pow(2).sum(dim=(0, 2)).sqrt()
+
+
+def taylor(activation: Tensor, gradient: Tensor, units: int) -> Tensor:
+    """Importance (U,) summed over the rows of a batch, from an activation (B, T, U · D) and its gradient.
+
+    >>> import torch
+    >>> a = torch.tensor([[[1.0, 2.0]], [[1.0, 0.0]]])
+    >>> taylor(a, torch.tensor([[[2.0, 1.0]], [[-2.0, 1.0]]]), 2).tolist()
+    [4.0, 2.0]
+    """
+    change = (activation * gradient).view(activation.shape[0], activation.shape[1], units, -1)
+    return change.sum(dim=(1, 3)).abs().sum(dim=0)
+
+
+def most_important(importance: Tensor, keep: int) -> Tensor:
+    """The positions of the `keep` most important units, ascending; ties go to the lower position.
+
+    >>> import torch
+    >>> most_important(torch.tensor([0.1, 0.9, 0.5]), 2).tolist()
+    [1, 2]
+    """
+    order = importance.argsort(descending=True, stable=True)
+    return order[:keep].sort().values

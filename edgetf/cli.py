@@ -1,0 +1,193 @@
+"""The command line: parse, call, print, exit code. Every command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgetf import __version__
+from edgetf.core.errors import EXIT_INTERRUPTED, EdgetfError
+
+app = typer.Typer(
+    name="edgetf",
+    help="Compress a Transformer for an edge device, and prove the result on the file that ships.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, progress on stderr.")]
+Budget = Annotated[list[str] | None, typer.Option("--budget", help="KEY=VALUE, e.g. accuracy_drop=0.02; repeatable.")]
+Devices = Annotated[list[str] | None, typer.Option("--device", help="A device profile; repeatable. Default: host.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"edgetf {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def compress(
+    words: Annotated[
+        list[str], typer.Argument(metavar="recipe=NAME|PATH [KEY.PATH=VALUE …]", help="The recipe and its overrides.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder of the run. Default: runs/RECIPE.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print recipe, plan and cost; start nothing.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Make every stage again, reuse nothing.")] = False,
+    allow_larger: Annotated[
+        bool, typer.Option("--allow-larger", help="Go on with a student that costs more than its teacher.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Distil, prune, quantize, export and validate, as a recipe says."""
+    from edgetf.commands.compress import compress_command
+
+    raise typer.Exit(compress_command(words, out, dry_run, fresh, allow_larger, json))
+
+
+@app.command()
+def validate(
+    artifact: Annotated[Path, typer.Argument(help="A variant's folder.")],
+    device: Devices = None,
+    budget: Budget = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="The teacher's fp32 ONNX folder; by default the one the run made.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+    seq_len: Annotated[int | None, typer.Option(min=2, help="Tokens of the timed input.")] = None,
+    samples: Annotated[int, typer.Option(min=30)] = 60,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write Markdown.")] = None,
+    json: Json = False,
+) -> None:
+    """Measure a variant in its runtime and hold it against a budget."""
+    from edgetf.commands.validate import validate_command
+
+    code = validate_command(
+        artifact, device or ["host"], budget or [], reference, (threads, samples, seq_len), junit, markdown, json
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def bench(
+    model: Annotated[Path, typer.Argument(metavar="MODEL|ARTIFACT", help="A variant's folder, or a model file.")],
+    device: Annotated[str, typer.Option(help="A device profile.")] = "host",
+    against: Annotated[Path | None, typer.Option(help="Another one, timed in turns in the same process.")] = None,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+    seq_len: Annotated[int | None, typer.Option(min=2, help="Tokens of the input. Default: what the model takes.")] = None,
+    samples: Annotated[int, typer.Option(min=30)] = 60,
+    json: Json = False,
+) -> None:
+    """Latency of a file, alone or against another."""
+    from edgetf.commands.bench import bench_command
+
+    raise typer.Exit(bench_command(model, device, against, threads, seq_len, samples, json))
+
+
+@app.command()
+def infer(
+    artifact: Annotated[Path, typer.Argument(help="A variant's folder.")],
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts; none: one a line from stdin.")] = None,
+    pair: Annotated[str | None, typer.Option(help="The second text, for a model that compares two.")] = None,
+    json: Json = False,
+) -> None:
+    """Feel the result: classify texts."""
+    from edgetf.commands.infer import infer_command
+
+    raise typer.Exit(infer_command(artifact, texts or [], pair, json))
+
+
+@app.command()
+def recipes(name: Annotated[str | None, typer.Argument(help="Show one.")] = None, json: Json = False) -> None:
+    """List the recipes, or show one."""
+    from edgetf.commands.lists import recipes_command
+
+    raise typer.Exit(recipes_command(name, json))
+
+
+@app.command()
+def devices(name: Annotated[str | None, typer.Argument(help="Show one.")] = None, json: Json = False) -> None:
+    """List the device profiles, or show one."""
+    from edgetf.commands.lists import devices_command
+
+    raise typer.Exit(devices_command(name, json))
+
+
+@app.command()
+def inspect(
+    place: Annotated[Path, typer.Argument(metavar="RUN|ARTIFACT|MODEL", help="What to look into.")], json: Json = False
+) -> None:
+    """What is in a run, an artifact or a model file; checks every hash."""
+    from edgetf.commands.inspect import inspect_command
+
+    raise typer.Exit(inspect_command(place, json))
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    markdown: Annotated[Path | None, typer.Option(help="Write Markdown.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML.")] = None,
+    json: Json = False,
+) -> None:
+    """Show a finished run again."""
+    from edgetf.commands.report import report_command
+
+    raise typer.Exit(report_command(run, markdown, junit, json))
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """What is installed, what is missing, and the command that brings it."""
+    from edgetf.commands.doctor import doctor_command
+
+    raise typer.Exit(doctor_command(json))
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the CLI; errors that a user or a file causes become one message and an exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as done:
+        sys.exit(done.exit_code)
+    except EdgetfError as error:
+        print(f"edgetf: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        print("edgetf: interrupted; run the same command again, it resumes", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our stdout went away; say no more
+        sys.exit(0)
+    except Exception as error:
+        # typer's own usage errors know how to show themselves; all else is a bug and keeps its traceback
+        show = getattr(error, "show", None)
+        if show is None:
+            raise
+        show()
+        sys.exit(getattr(error, "exit_code", 2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""``edgetf compress``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgetf.commands.output import print_json
+from edgetf.config.load import load_recipe, recipe_names
+from edgetf.core.errors import EXIT_BUDGET_MISSED, EXIT_FINE, ConfigError, ParityError
+from edgetf.pipeline.plan import Plan, make_plan
+from edgetf.pipeline.run import execute
+from edgetf.report.document import rows_of
+from edgetf.report.progress import Reporter
+from edgetf.report.table import console, run_tables
+from edgetf.report.words import seconds
+
+
+def split_recipe(words: list[str]) -> tuple[str, list[str]]:
+    """The recipe's name, and the overrides.
+
+    Raises:
+        ConfigError: there is no ``recipe=``, or there are two.
+    """
+    names = [word.removeprefix("recipe=") for word in words if word.startswith("recipe=")]
+    if len(names) != 1 or not names[0]:
+        raise ConfigError(f"compress: got {len(names)} recipes, write recipe=NAME; known: {', '.join(recipe_names())}")
+    return names[0], [word for word in words if not word.startswith("recipe=")]
+
+
+def compress_command(
+    words: list[str], out: Path | None, dry_run: bool, fresh: bool, allow_larger: bool, as_json: bool
+) -> int:
+    """Run a recipe; 1 if no variant keeps the budget."""
+    name, overrides = split_recipe(words)
+    recipe = load_recipe(name, overrides)
+    plan = make_plan(recipe, allow_larger)
+    if dry_run:
+        print_json(plan.to_json()) if as_json else _print_plan(plan)
+        return EXIT_FINE
+    reporter = Reporter()
+    reporter.say(_headline(plan))
+    record = execute(plan, out or Path("runs") / recipe.name, fresh, reporter)
+    if as_json:
+        print_json(record)
+    else:
+        console().print(run_tables(record))
+    if any(row.problems for _, row in rows_of(record)):
+        return ParityError.exit_code
+    return EXIT_BUDGET_MISSED if record["verdict"] == "fail" else EXIT_FINE
+
+
+def _headline(plan: Plan) -> str:
+    data = plan.data
+    cleaned = f", {data.duplicates} duplicates removed" if data.duplicates else ""
+    total = sum(step.predicted_seconds for step in plan.steps)
+    return (
+        f"{plan.recipe.name}: {len(data.train)} rows to train, {len(data.dev)} dev, {len(data.test)} to evaluate"
+        f"{cleaned}; student predicted at {plan.relative_latency:.2f} of its teacher's fp32 latency; "
+        f"about {seconds(total)} in all (predicted)"
+    )
+
+
+def _print_plan(plan: Plan) -> None:
+    import yaml
+
+    print(yaml.safe_dump(plan.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100), end="")
+    print(f"\n{_headline(plan)}\n")
+    for step in plan.steps:
+        print(f"  {step.name:<10} {seconds(step.predicted_seconds):>12}  (predicted)")
+    print(f"\nteacher: {plan.teacher.params:,} parameters, {plan.teacher.macs / 1e6:,.0f} million multiply-accumulates")
+    print(f"student: {plan.student.params:,} parameters, {plan.student.macs / 1e6:,.0f} million multiply-accumulates")
+    print("variants: " + ", ".join(f"{model_format}-{scheme}" for model_format, scheme in plan.recipe.variants()))
+    print("dry run: nothing was started")

@@ -1,0 +1,28 @@
+"""Printing a document, and the exit code of measured rows."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from edgetf.core.errors import EXIT_BUDGET_MISSED, EXIT_FINE, DeviceError, ParityError
+from edgetf.validation.validate import DeviceRow
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    json.dump(document, sys.stdout, indent=2, ensure_ascii=False, default=str)
+    sys.stdout.write("\n")
+
+
+def exit_code_of(rows: Sequence[DeviceRow]) -> int:
+    """5 if a result is wrong, 1 if a budget is missed, 4 if nothing could be measured, else 0."""
+    if any(row.problems for row in rows):
+        return ParityError.exit_code
+    if any(row.verdict == "fail" for row in rows):
+        return EXIT_BUDGET_MISSED
+    if rows and all(row.how == "not_measured" for row in rows):
+        return DeviceError.exit_code
+    return EXIT_FINE

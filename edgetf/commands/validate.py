@@ -1,0 +1,86 @@
+"""``edgetf validate``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from edgetf.commands.output import exit_code_of, print_json
+from edgetf.core.artifact import guard_disk, open_verified
+from edgetf.core.budget import overall, parse_budget
+from edgetf.core.device import load_device
+from edgetf.core.errors import ConfigError
+from edgetf.core.made import made_with
+from edgetf.report.junit import junit as to_junit
+from edgetf.report.markdown import rows_markdown
+from edgetf.report.progress import Reporter
+from edgetf.report.table import add_device_row, console, device_table
+from edgetf.validation.validate import DeviceRow, Settings, find_reference, validate
+
+
+def validate_command(
+    folder: Path,
+    devices: list[str],
+    budget_words: list[str],
+    reference_folder: Path | None,
+    timing: tuple[int, int, int | None],
+    junit: Path | None,
+    markdown: Path | None,
+    as_json: bool,
+) -> int:
+    """Measure on every device, print, write the reports, and say by the exit code how it went."""
+    budget = parse_budget(budget_words)
+    profiles = [load_device(device) for device in devices]
+    artifact = open_verified(folder)
+    reference = find_reference(artifact, reference_folder)
+    reporter = Reporter()
+    rows: list[DeviceRow] = []
+    for profile in profiles:
+        with reporter.step(f"{folder.name} on {profile.name}"):
+            settings = Settings(*timing)
+
+            def tick(done: int, total: int) -> None:
+                reporter.update(done, total, "evaluation rows")
+
+            rows.append(validate(artifact, profile, reference, budget, settings, tick))
+    if not budget:
+        reporter.say("no --budget given: only correctness is judged")
+    named = [(artifact.manifest.name, row) for row in rows]
+    for path, text in ((junit, to_junit(named)), (markdown, rows_markdown(named))):
+        if path is not None:
+            write_report(path, text)
+    if as_json:
+        print_json(
+            {
+                "schema": 1,
+                "artifact": str(folder),
+                "name": artifact.manifest.name,
+                "made": made_with("onnxruntime", "ai-edge-litert", "tokenizers", "numpy"),
+                "budget": budget,
+                "verdict": overall([row.verdict for row in rows]),
+                "devices": [asdict(row) for row in rows],
+            }
+        )
+    else:
+        table = device_table()
+        for name, row in named:
+            add_device_row(table, name, row)
+        out = console()
+        out.print(table)
+        for row in rows:
+            for why in row.why:
+                out.print(f"{row.device}: {why}", markup=False, highlight=False)
+    return exit_code_of(rows)
+
+
+def write_report(path: Path, text: str) -> None:
+    """Write a report file.
+
+    Raises:
+        ConfigError: its folder does not exist.
+    """
+    try:
+        with guard_disk(path):
+            path.write_text(text, encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError):
+        raise ConfigError(f"{path}: cannot be written; give a file in a folder that exists") from None

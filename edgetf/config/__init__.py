@@ -1,0 +1,1 @@
+"""Recipes: the schema, overrides from the command line, and loading with all problems at once."""

@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, metrics, artifacts, device profiles, budgets. No heavy import."""

@@ -1,0 +1,98 @@
+"""Budgets: what a variant may cost, and whether it kept to it.
+
+``accuracy_drop=0.02`` bounds from above, ``accuracy=0.9`` from below. A number that was not measured is neither a
+pass nor a fail: it is `not_measured`, with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from edgetf.core.errors import ConfigError, near_match
+
+Verdict = Literal["pass", "fail", "not_measured"]
+
+UPPER_BOUNDS = ("accuracy_drop", "latency_p50_ms", "latency_p90_ms", "size_mib", "peak_rss_mib")
+LOWER_BOUNDS = ("accuracy", "agreement", "macro_f1", "speedup", "size_ratio")
+BUDGET_KEYS = UPPER_BOUNDS + LOWER_BOUNDS
+_FRACTIONS = ("accuracy_drop", "accuracy", "agreement", "macro_f1")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One budget line held against one measured value."""
+
+    key: str
+    limit: float
+    value: float | None
+    verdict: Verdict
+    why: str
+
+
+def parse_budget(pairs: Sequence[str]) -> dict[str, float]:
+    """Read ``key=value`` words.
+
+    >>> parse_budget(["accuracy_drop=0.02"])
+    {'accuracy_drop': 0.02}
+
+    Raises:
+        ConfigError: with every word that is not a budget.
+    """
+    budget: dict[str, float] = {}
+    problems = []
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not equals or value != value:
+            problems.append(f"--budget {pair}: not a number; write it as key=value, e.g. accuracy_drop=0.02")
+            continue
+        budget[key] = value
+    problems += budget_problems(budget)
+    if problems:
+        raise ConfigError(problems)
+    return budget
+
+
+def budget_problems(budget: Mapping[str, float], place: str = "--budget ") -> list[str]:
+    """What is wrong with a budget, in words."""
+    problems = []
+    for key, value in budget.items():
+        if key not in BUDGET_KEYS:
+            problems.append(f"{place}{key}: not a budget{near_match(key, BUDGET_KEYS)}")
+        elif key in _FRACTIONS and not 0 <= value <= 1:
+            problems.append(f"{place}{key}: got {value:g}, allowed 0 to 1 (a fraction, 0.02 is two points)")
+        elif value < 0:
+            problems.append(f"{place}{key}: got {value:g}, allowed 0 or more")
+    return problems
+
+
+def check_budget(budget: Mapping[str, float], values: Mapping[str, float | None], missing: str) -> list[Check]:
+    """Hold each budget line against the measured values; `missing` says why an absent one was not measured."""
+    checks = []
+    for key, limit in budget.items():
+        value = values.get(key)
+        if value is None:
+            checks.append(Check(key, limit, None, "not_measured", f"{key}: not measured ({missing})"))
+            continue
+        kept = value <= limit if key in UPPER_BOUNDS else value >= limit
+        relation = "<=" if key in UPPER_BOUNDS else ">="
+        word = "kept" if kept else "missed"
+        why = f"{key}: {value:.4g}, wanted {relation} {limit:g}: {word}"
+        checks.append(Check(key, limit, value, "pass" if kept else "fail", why))
+    return checks
+
+
+def overall(verdicts: Sequence[Verdict]) -> Verdict:
+    """One verdict for many: a fail outweighs what was not measured, and that outweighs a pass.
+
+    >>> overall(["pass", "not_measured"])
+    'not_measured'
+    """
+    if "fail" in verdicts:
+        return "fail"
+    return "not_measured" if "not_measured" in verdicts else "pass"

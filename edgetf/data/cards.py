@@ -1,0 +1,71 @@
+"""Data cards: a data set's origin, licence, checksum and columns, in `calibration_data/NAME.yaml`."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from edgetf.core.device import Strict
+from edgetf.core.errors import ConfigError, DataError
+from edgetf.core.places import shipped
+from edgetf.core.problems import explain
+
+
+class DataCard(Strict):
+    """A known data set."""
+
+    name: str
+    title: str
+    origin: str
+    licence: str
+    get: str
+    source: str
+    sha256: str
+    rows: int
+    text: str = "text"
+    label: str = "label"
+    encoding: str = "utf-8"
+
+
+def card_names() -> list[str]:
+    """Every data card that is installed."""
+    return sorted(path.stem for path in shipped("calibration_data").glob("*.yaml"))
+
+
+def load_card(name: str) -> DataCard | None:
+    """The card of that name, or None.
+
+    Raises:
+        ConfigError: the card does not fit its schema.
+    """
+    path = shipped("calibration_data") / f"{name}.yaml"
+    if "/" in name or not path.is_file():
+        return None
+    try:
+        return DataCard.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise ConfigError(explain(error, DataCard, place=f"{path.name}: ")) from None
+
+
+def content_sha256(path: Path) -> str:
+    """sha256 over the names and contents of the data files at a path, so that a folder has one too."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*.txt") if p.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.relative_to(path.parent).as_posix().encode())
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def check_card(card: DataCard, path: Path) -> None:
+    """Hold the installed data against the card.
+
+    Raises:
+        DataError: it is not the data that the card describes.
+    """
+    got = content_sha256(path)
+    if got != card.sha256:
+        raise DataError(f"{card.name}: {path} has sha256 {got[:12]}…, its card says {card.sha256[:12]}…; {card.get}")

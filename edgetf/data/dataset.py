@@ -1,0 +1,226 @@
+"""From labelled rows to fixed splits: de-duplicate, stratify by class, and keep the evaluation rows apart.
+
+Two rows are the same if their texts are equal after case folding and joining white space. Duplicates go before
+splitting, because a text that stands in training and in evaluation makes every number too good.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgetf.config.recipe import DataConfig
+from edgetf.core.artifact import key_of
+from edgetf.core.errors import ConfigError, DataError, near_match
+from edgetf.data.cards import DataCard, card_names, check_card, load_card
+from edgetf.data.locate import hub_snapshot, is_hub, package_path
+from edgetf.data.tables import READABLE, column, read_table
+
+MIN_ROWS_PER_CLASS = 3
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of one use; `pairs` is None where the task has one text. Three columns of equal length."""
+
+    texts: list[str]
+    pairs: list[str] | None
+    labels: list[int]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def select(self, rows: list[int]) -> Split:
+        """The rows at these positions."""
+        pairs = self.pairs
+        return Split(
+            [self.texts[i] for i in rows],
+            None if pairs is None else [pairs[i] for i in rows],
+            [self.labels[i] for i in rows],
+        )
+
+    def identity(self, row: int) -> str:
+        """What makes two rows the same."""
+        text = " ".join(self.texts[row].casefold().split())
+        return text if self.pairs is None else f"{text}\t{' '.join(self.pairs[row].casefold().split())}"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Fixed splits, the class names in the order of their ids, and what was cleaned away."""
+
+    label_names: list[str]
+    train: Split
+    dev: Split
+    test: Split
+    fingerprint: str
+    duplicates: int
+    conflicts: int
+
+
+def renumbered(data: Dataset, ids: list[int]) -> Dataset:
+    """The same rows where class k is called ``ids[k]``, to fit a teacher that already has a head."""
+    if ids == list(range(len(ids))):
+        return data
+    names = [data.label_names[ids.index(k)] for k in range(len(ids))]
+    splits = {
+        use: replace(split, labels=[ids[label] for label in split.labels])
+        for use, split in (("train", data.train), ("dev", data.dev), ("test", data.test))
+    }
+    return replace(data, label_names=names, fingerprint=key_of([data.fingerprint, ids]), **splits)
+
+
+def load_dataset(config: DataConfig) -> Dataset:
+    """Read, clean and split the data of a recipe.
+
+    Raises:
+        DataError: no rows, one class, labels missing, a column that is not there, leaked rows.
+    """
+    main, names, duplicates, conflicts = _clean(*_read(config, config.source))
+    apart = {}
+    for use, source in (("dev", config.dev_source), ("test", config.test_source)):
+        if source is not None:
+            apart[use], _, _, _ = _clean(*_read(config, source), known=names)
+    splits = _split(main, config, apart)
+    if config.max_train_rows is not None and len(splits["train"]) > config.max_train_rows:
+        order = list(range(len(splits["train"])))
+        random.Random(config.split.seed).shuffle(order)
+        splits["train"] = splits["train"].select(sorted(order[: config.max_train_rows]))
+    refuse_leaks(splits["train"], splits["test"], "training")
+    refuse_leaks(splits["dev"], splits["test"], "dev")
+    contents = {use: [split.texts, split.pairs, split.labels] for use, split in splits.items()}
+    return Dataset(
+        label_names=names,
+        train=splits["train"],
+        dev=splits["dev"],
+        test=splits["test"],
+        fingerprint=key_of({"names": names, **contents}),
+        duplicates=duplicates,
+        conflicts=conflicts,
+    )
+
+
+def refuse_leaks(used: Split, evaluation: Split, use: str) -> None:
+    """Training, dev or calibration rows must not stand in the evaluation rows.
+
+    Raises:
+        DataError: with how many do, and one of them.
+    """
+    held_out = {evaluation.identity(row) for row in range(len(evaluation))}
+    leaked = [row for row in range(len(used)) if used.identity(row) in held_out]
+    if leaked:
+        raise DataError(
+            f"data: {len(leaked)} of {len(used)} {use} rows also stand in the evaluation rows, e.g. "
+            f"{used.texts[leaked[0]][:60]!r}; remove them from one side"
+        )
+
+
+def _read(config: DataConfig, source: str) -> tuple[list[str], list[str] | None, list[str]]:
+    """The text, pair and label columns of one source."""
+    card = load_card(source)
+    path, encoding = _resolve(config, source, card)
+    rows = read_table(path, encoding)
+    if not rows:
+        raise DataError(f"data.source: {source} has no rows")
+    text, label = (card.text, card.label) if card else (config.text, config.label)
+    texts = ["" if value is None else str(value) for value in column(rows, text, "text")]
+    pairs = None
+    if config.text_pair is not None:
+        pairs = ["" if value is None else str(value) for value in column(rows, config.text_pair, "text_pair")]
+    labels = ["" if value is None else str(value).strip() for value in column(rows, label, "label")]
+    missing = sum(not value for value in labels)
+    if missing:
+        raise DataError(f"data.label: {missing} of {len(labels)} rows of {source} have no label; fill or drop them")
+    return texts, pairs, labels
+
+
+def _resolve(config: DataConfig, source: str, card: DataCard | None) -> tuple[Path, str]:
+    """The local path of a source and its encoding."""
+    if card is not None:
+        path = package_path(card.source)
+        check_card(card, path)
+        return path, card.encoding
+    if source.startswith("package:"):
+        return package_path(source), config.encoding
+    path = Path(source).expanduser()
+    if path.exists():
+        return path, config.encoding
+    if is_hub(source):
+        return _hub_file(source, config.revision), config.encoding
+    if "/" not in source and not path.suffix:
+        raise DataError(f"data.source: no file or data card {source!r}{near_match(source, card_names())}")
+    raise DataError(f"data.source: {source} does not exist; give a file, a folder, package:, hub: or a data card")
+
+
+def _hub_file(source: str, revision: str | None) -> Path:
+    """One table of a hub data set: ``hub:OWNER/NAME`` where it has just one, ``hub:OWNER/NAME/FILE`` elsewhere."""
+    parts = source.removeprefix("hub:").split("/")
+    repo, inside = "/".join(parts[:2]), "/".join(parts[2:])
+    patterns = [inside] if inside else [f"*{suffix}" for suffix in READABLE]
+    folder = hub_snapshot(repo, "dataset", patterns, revision)
+    files = sorted(path for path in folder.rglob("*") if path.suffix in READABLE and path.match(inside or "*"))
+    if len(files) != 1:
+        found = ", ".join(file.relative_to(folder).as_posix() for file in files[:8]) or "none"
+        raise DataError(f"data.source: hub:{repo} has these tables: {found}; name one as hub:{repo}/FILE")
+    return files[0]
+
+
+def _clean(
+    texts: list[str], pairs: list[str] | None, labels: list[str], known: list[str] | None = None
+) -> tuple[Split, list[str], int, int]:
+    """Drop empty and repeated rows and number the classes; also counts the repeats and those that disagree."""
+    names = known or sorted(set(labels), key=_label_order)
+    strange = sorted(set(labels) - set(names))
+    if strange:
+        raise DataError(f"data.label: class {strange[0]!r} of the dev or test rows is not in the training rows")
+    if len(names) < 2:
+        raise DataError(f"data.label: one class only ({names[0]!r}); a classifier needs two or more")
+    number = {name: k for k, name in enumerate(names)}
+    rows = Split(texts, pairs, [number[label] for label in labels])
+    seen: dict[str, int] = {}
+    kept: list[int] = []
+    duplicates = conflicts = 0
+    for row in range(len(rows)):
+        identity = rows.identity(row)
+        if not identity.strip():
+            continue
+        if identity in seen:
+            duplicates += 1
+            conflicts += rows.labels[row] != rows.labels[seen[identity]]
+            continue
+        seen[identity] = row
+        kept.append(row)
+    if not kept:
+        raise DataError("data.text: every text is empty")
+    return rows.select(kept), names, duplicates, conflicts
+
+
+def _label_order(name: str) -> tuple[int, float, str]:
+    """Numbers by value, then words by the alphabet."""
+    try:
+        return (0, float(name), name)
+    except ValueError:
+        return (1, 0.0, name)
+
+
+def _split(rows: Split, config: DataConfig, apart: dict[str, Split]) -> dict[str, Split]:
+    """Stratified train, dev and test rows; the same seed gives the same rows."""
+    counts = Counter(rows.labels)
+    rare = min(counts.values())
+    if rare < MIN_ROWS_PER_CLASS:
+        raise DataError(f"data: a class has {rare} rows, needed are {MIN_ROWS_PER_CLASS} or more; add rows or drop it")
+    rng = random.Random(config.split.seed)
+    chosen: dict[str, list[int]] = {"train": [], "dev": [], "test": []}
+    for k in sorted(counts):
+        mine = [row for row in range(len(rows)) if rows.labels[row] == k]
+        rng.shuffle(mine)
+        test = 0 if "test" in apart else max(1, round(len(mine) * config.split.test))
+        dev = 0 if "dev" in apart else max(1, round(len(mine) * config.split.dev))
+        chosen["test"] += mine[:test]
+        chosen["dev"] += mine[test : test + dev]
+        chosen["train"] += mine[test + dev :]
+    if not chosen["train"]:
+        raise ConfigError("data.split: nothing is left to train on; lower data.split.dev or data.split.test")
+    return {use: apart.get(use) or rows.select(sorted(picked)) for use, picked in chosen.items()}

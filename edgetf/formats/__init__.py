@@ -1,0 +1,1 @@
+"""Deployable graphs: writing, quantizing and looking into ONNX and TFLite files."""

@@ -1,0 +1,94 @@
+"""ONNX: export through torch.export, INT8 dynamic quantization by onnxruntime, and a look into the graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgetf.core.errors import ParityError, needs
+from edgetf.core.quiet import quiet
+from edgetf.formats.wrapper import LogitsOnly
+
+MODEL = "model.onnx"
+
+
+@dataclass(frozen=True)
+class GraphSummary:
+    """Operators by type and, of those that hold weights, how many are quantized."""
+
+    ops: dict[str, int]
+    quantized: int
+    quantizable: int
+
+
+def export_onnx(model: Any, path: Path, opset: int) -> tuple[str, ...]:
+    """Write a classifier with dynamic batch and length; returns the input names.
+
+    Raises:
+        ParityError: torch cannot export it.
+    """
+    with needs("compress"):
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+        import torch
+    graph = LogitsOnly(model).eval()
+    dynamic = {name: {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")} for name in graph.input_names}
+    if not graph.token_types:
+        dynamic["token_type_ids"] = None  # type: ignore[assignment]
+    try:
+        with quiet(), torch.no_grad():
+            torch.onnx.export(
+                graph,
+                graph.sample(2, 16),
+                str(path),
+                dynamo=True,
+                opset_version=opset,
+                input_names=list(graph.input_names),
+                output_names=["logits"],
+                dynamic_shapes=tuple(dynamic.values()),
+                external_data=False,
+                verbose=False,
+            )
+    except (RuntimeError, ValueError, torch.onnx.OnnxExporterError) as error:
+        raise ParityError(f"export: torch cannot write this model as ONNX ({' '.join(str(error).split())[:300]})") from None
+    return graph.input_names
+
+
+def quantize_dynamic_int8(source: Path, path: Path) -> None:
+    """INT8 weights per channel, embeddings too; activations are quantized as they come.
+
+    `MatMulConstBOnly` leaves the products of two activations in attention alone: they have no weights, and
+    quantizing them costs accuracy and time.
+    """
+    with needs("compress"), quiet():
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    with quiet():
+        quantize_dynamic(
+            source, path, weight_type=QuantType.QInt8, per_channel=True, extra_options={"MatMulConstBOnly": True}
+        )
+
+
+_QUANTIZED = {"MatMulInteger", "ConvInteger", "QLinearMatMul", "QGemm", "DynamicQuantizeMatMul"}
+
+
+def summarize_onnx(path: Path) -> GraphSummary:
+    """Count the operators of a file, and how much of its weights is stored in 8 bits.
+
+    `quantizable` are the MatMul, Gemm and Gather operators that read a float or int8 weight of two dimensions.
+    """
+    with needs("compress"):
+        import onnx
+    graph = onnx.load(str(path), load_external_data=False).graph
+    ops = Counter(node.op_type for node in graph.node)
+    small = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+    weights = {item.name: item for item in graph.initializer if len(item.dims) == 2}
+    quantized = quantizable = 0
+    for node in graph.node:
+        read = [weights[name] for name in node.input if name in weights]
+        if not read or node.op_type not in {"MatMul", "Gemm", "Gather", *_QUANTIZED}:
+            continue
+        quantizable += 1
+        quantized += read[0].data_type in small
+    return GraphSummary(dict(ops.most_common()), quantized, quantizable)

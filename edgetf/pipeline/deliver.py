@@ -1,0 +1,101 @@
+"""The folders that users take away: an exported file, measured on every device, with its card and its numbers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgetf.core.artifact import Artifact, Spec, read_json, write_json
+from edgetf.core.device import DeviceProfile, load_device
+from edgetf.core.metrics import Metric, compare_with_teacher
+from edgetf.report.card import write_card
+from edgetf.stages.context import Context
+from edgetf.validation.evaluation import Evaluation, write_evaluation
+from edgetf.validation.golden import deployable_model, runtime_logits
+from edgetf.validation.validate import DeviceRow, Settings, row_from_json, validate
+
+ROWS = "validation.json"
+REFERENCE = "../teacher-onnx-fp32"
+Tick = Callable[[int, int, str], None]
+
+
+def deliver_reference(
+    exported: Artifact, context: Context, settings: Settings, report: Tick, out: Path
+) -> tuple[Spec, float]:
+    """The teacher's fp32 ONNX file with the evaluation rows and its own logits on them."""
+    started = time.monotonic()
+    _link(exported, out)
+    test = context.data.test
+    report(0, 2, f"the teacher answers {len(test)} evaluation rows")
+    answer = runtime_logits(deployable_model(exported), test.texts, test.pairs, settings.threads)
+    labels = np.asarray(test.labels, dtype=np.int64)
+    rows = Evaluation(test.texts, test.pairs, labels, np.asarray(answer["logits"]))
+    write_evaluation(out, rows)
+    metrics = compare_with_teacher(rows.teacher, rows.teacher, labels, rows.classes)
+    report(1, 2, "timing it")
+    timed = validate(exported, load_device("host"), None, {}, settings)
+    timed.metrics = [metric.to_json() for metric in metrics]
+    timed.peak_rss_bytes, timed.load_ms = answer["peak_rss_bytes"], round(answer["load_ms"], 2)
+    return _describe(out, exported, [timed], metrics), time.monotonic() - started
+
+
+def deliver_variant(
+    exported: Artifact,
+    reference: Artifact,
+    devices: list[DeviceProfile],
+    settings: Settings,
+    recipe_name: str,
+    task: str,
+    report: Tick,
+    out: Path,
+) -> tuple[Spec, float]:
+    """A variant with its numbers on every device and its model card."""
+    started = time.monotonic()
+    _link(exported, out)
+    rows = []
+    for device in devices:
+
+        def tick(done: int, total: int, name: str = device.name) -> None:
+            report(done, total, f"rows on {name}")
+
+        rows.append(validate(exported, device, reference, {}, settings, tick))
+    measured = next((row for row in rows if row.how != "not_measured"), None)
+    metrics = [Metric.from_json(record) for record in measured.metrics] if measured else []
+    spec = _describe(out, exported, rows, metrics)
+    spec = replace(spec, details={**spec.details, "reference": REFERENCE})
+    write_card(out, exported, [asdict(row) for row in rows], recipe_name, task)
+    return spec, time.monotonic() - started
+
+
+def _describe(out: Path, exported: Artifact, rows: list[DeviceRow], metrics: list[Metric]) -> Spec:
+    write_json(out / ROWS, [asdict(row) for row in rows])
+    return replace(exported.spec, metrics=tuple(metrics))
+
+
+def _link(exported: Artifact, out: Path) -> None:
+    """The exported files again, as hard links where the file system has them."""
+    for entry in exported.manifest.files:
+        target = out / entry.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(exported.path / entry.path, target)
+        except OSError:
+            shutil.copyfile(exported.path / entry.path, target)
+
+
+def read_rows(artifact: Artifact) -> list[DeviceRow]:
+    """The device rows of a delivered artifact; none for another kind."""
+    path = artifact.path / ROWS
+    if not path.is_file():
+        return []
+    records: list[dict[str, Any]] = read_json(path)
+    return [row_from_json(record) for record in records]
+
+

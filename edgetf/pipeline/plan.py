@@ -1,0 +1,213 @@
+"""What a recipe will do and cost, known before any work: the stages, the student's size, and the time they take."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from edgetf.config.recipe import (
+    DistillConfig,
+    ExportConfig,
+    FinetuneConfig,
+    FromTeacher,
+    LossConfig,
+    PruneConfig,
+    QuantizeConfig,
+    Recipe,
+    TrainingConfig,
+)
+from edgetf.core.errors import ConfigError
+from edgetf.data.dataset import Dataset, load_dataset, renumbered
+from edgetf.models.checkpoint import align_labels, has_head, label_names, locate_teacher, read_config
+from edgetf.models.families import family_of
+from edgetf.models.families.family import Config, Cost
+from edgetf.models.students import cost_of, pruned_config, relative_ms, student_config
+
+# Seconds of the fixed parts, seen on a two-core x86-64 machine; training is scaled by this machine's matmul speed.
+_EXPORT_SECONDS = {"onnx": 12.0, "tflite": 25.0}
+_QUANTIZE_SECONDS = 6.0
+_VALIDATE_SECONDS = 10.0
+_TRAINING_EFFICIENCY = 0.25  # share of numpy's matmul speed that small batches reach
+_TOKENS_PER_WORD = 1.4
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of the plan."""
+
+    name: str
+    predicted_seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked recipe with its data, and what it will cost."""
+
+    recipe: Recipe
+    data: Dataset
+    teacher: Cost
+    student: Cost
+    relative_latency: float  # the student's fp32 latency over the teacher's, predicted
+    steps: tuple[Step, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": 1,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "data": {
+                "train": len(self.data.train),
+                "dev": len(self.data.dev),
+                "test": len(self.data.test),
+                "classes": self.data.label_names,
+                "duplicates_removed": self.data.duplicates,
+                "conflicting_labels": self.data.conflicts,
+                "fingerprint": self.data.fingerprint,
+            },
+            "teacher": asdict(self.teacher),
+            "student": asdict(self.student),
+            "relative_latency": {"value": round(self.relative_latency, 4), "how": "predicted"},
+            "steps": [asdict(step) for step in self.steps],
+            "variants": [f"{model_format}-{scheme}" for model_format, scheme in self.recipe.variants()],
+        }
+
+
+def make_plan(recipe: Recipe, allow_larger: bool = False) -> Plan:
+    """Check what the schema cannot see (the teacher's config, the data), and cost every stage.
+
+    Raises:
+        ConfigError: with every problem found.
+        ArtifactError: the teacher cannot be had.
+    """
+    folder = locate_teacher(recipe.teacher.source, recipe.teacher.revision, config_only=True)
+    config = read_config(folder)
+    problems: list[str] = []
+    data = load_dataset(recipe.data)
+    data = _fit_labels(recipe, config, data, problems)
+    teacher_config = {**config, "id2label": dict(enumerate(data.label_names))}
+    final = teacher_config
+    try:
+        family_of(config["model_type"])
+        final = _final_config(recipe, teacher_config)
+        problems += _shape_problems(recipe, teacher_config)
+    except ConfigError as error:
+        problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    length = recipe.data.max_length
+    teacher, student = cost_of(teacher_config, length), cost_of(final, length)
+    relative = relative_ms(student) / relative_ms(teacher)
+    if relative >= 1 and final is not teacher_config and not allow_larger:
+        raise ConfigError(
+            f"student: predicted to take {relative:.2f} times as long as its teacher ({student.macs / 1e6:.0f} against "
+            f"{teacher.macs / 1e6:.0f} million multiply-accumulates, {student.ops} against {teacher.ops} operators); "
+            "make it smaller, e.g. student.num_hidden_layers, or add --allow-larger"
+        )
+    steps = tuple(_steps(recipe, data, teacher_config))
+    return Plan(recipe, data, teacher, student, relative, steps)
+
+
+def _fit_labels(recipe: Recipe, config: Config, data: Dataset, problems: list[str]) -> Dataset:
+    """Number the classes as the teacher does, where it keeps its head."""
+    if any(isinstance(stage, FinetuneConfig) for stage in recipe.stages):
+        return data
+    if not has_head(dict(config)):
+        problems.append("teacher: it has no classification head; add a finetune stage, e.g. finetune.epochs=2")
+        return data
+    try:
+        return renumbered(data, align_labels(label_names(dict(config)), data.label_names))
+    except ConfigError as error:
+        problems += error.problems
+        return data
+
+
+def _final_config(recipe: Recipe, teacher: Config) -> Config:
+    """The config of the model that will be exported."""
+    config = teacher
+    for stage in recipe.stages:
+        if isinstance(stage, DistillConfig):
+            config = student_config(recipe.student, teacher)
+        elif isinstance(stage, PruneConfig):
+            config = pruned_config(config, stage)
+    return config
+
+
+def _shape_problems(recipe: Recipe, teacher: Config) -> list[str]:
+    """What would only come out hours later: a length beyond the positions, relation heads that do not divide."""
+    problems = []
+    positions = int(teacher.get("max_position_embeddings", recipe.data.max_length))
+    if recipe.data.max_length > positions:
+        problems.append(f"data.max_length: got {recipe.data.max_length}, allowed: up to the teacher's {positions}")
+    for stage in recipe.stages:
+        if isinstance(stage, ExportConfig) and any(length > positions for length in stage.seq_lens):
+            problems.append(f"export.seq_lens: got {max(stage.seq_lens)}, allowed: up to the teacher's {positions}")
+        if isinstance(stage, LossConfig) and stage.relations > 0:
+            problems += _relation_problems(recipe, stage, teacher)
+    return problems
+
+
+def _relation_problems(recipe: Recipe, stage: Any, teacher: Config) -> list[str]:
+    family = family_of(teacher["model_type"])
+    layers = int(teacher[family.num_hidden_layers])
+    student = recipe.student
+    hidden = int(teacher[family.hidden_size])
+    own = hidden if isinstance(student, FromTeacher) else student.intra_bottleneck_size
+    problems = []
+    if hidden % stage.relation_heads or own % stage.relation_heads:
+        problems.append(
+            f"{stage.stage}.relation_heads: got {stage.relation_heads}, allowed: a divisor of the teacher's width "
+            f"{hidden} and of the student's {own}, e.g. {int(np.gcd(hidden, own)) // 8 or 1}"
+        )
+    if not -layers <= stage.relation_layer < layers:
+        problems.append(f"{stage.stage}.relation_layer: got {stage.relation_layer}, allowed: {-layers} to {layers - 1}")
+    return problems
+
+
+def _steps(recipe: Recipe, data: Dataset, teacher: Config) -> list[Step]:
+    """Every stage with its predicted seconds."""
+    length = recipe.data.max_length
+    words = np.array([len(text.split()) for text in data.train.texts[:1000]])
+    tokens = float(np.minimum(words * _TOKENS_PER_WORD + 2, length).mean())
+    rate = _matmul_macs_per_second() * _TRAINING_EFFICIENCY
+    rows, config = len(data.train), teacher
+    teacher_pass = rows * cost_of(teacher, length).macs * tokens / length / rate
+
+    def training(stage: TrainingConfig, model: Config) -> float:
+        return 3 * stage.epochs * rows * cost_of(model, length).macs * tokens / length / rate
+
+    steps = []
+    for stage in recipe.stages:
+        seconds = 0.0
+        match stage:
+            case FinetuneConfig():
+                seconds = training(stage, teacher) + _EXPORT_SECONDS["onnx"]
+            case DistillConfig():
+                config = student_config(recipe.student, teacher)
+                live = stage.epochs * teacher_pass if stage.relations > 0 else 0.0
+                seconds = training(stage, config) + teacher_pass + live
+            case PruneConfig():
+                config = pruned_config(config, stage)
+                live = stage.epochs * teacher_pass if stage.relations > 0 else 0.0
+                seconds = training(stage, config) + live
+            case ExportConfig():
+                seconds = sum(_EXPORT_SECONDS[model_format] for model_format in stage.formats)
+            case QuantizeConfig():
+                seconds = _QUANTIZE_SECONDS * (len(recipe.variants()) // 2)
+        steps.append(Step(stage.stage, round(seconds, 1)))
+    devices = len(recipe.validation.devices)
+    steps.append(Step("validate", round(_VALIDATE_SECONDS * len(recipe.variants()) * devices, 1)))
+    return steps
+
+
+def _matmul_macs_per_second() -> float:
+    """How fast this machine multiplies (256, 384) by (384, 1536) in float32: the best of five, in well under 0.1 s."""
+    import time
+
+    a, b = np.ones((256, 384), np.float32), np.ones((384, 1536), np.float32)
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - start)
+    return a.shape[0] * a.shape[1] * b.shape[1] / best

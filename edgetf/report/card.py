@@ -1,0 +1,82 @@
+"""The model card of a variant: what it is, how to use it, and the numbers that were measured on its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgetf.core.artifact import Artifact
+from edgetf.core.metrics import Metric, find_metric
+from edgetf.report.words import fraction, mebibytes, milliseconds
+
+
+def card(artifact: Artifact, rows: list[dict[str, Any]], recipe_name: str, task: str) -> str:
+    """The Markdown text; `rows` are the variant's device rows."""
+    spec, details = artifact.spec, artifact.spec.details
+    metrics = [Metric.from_json(record) for record in (rows[0]["metrics"] if rows else [])]
+    size = sum(entry.size_bytes for entry in artifact.manifest.files if entry.path == spec.model_file)
+    lines = [
+        "---",
+        "library_name: edgetf",
+        f"pipeline_tag: {'text-classification' if task == 'sequence_classification' else task}",
+        "---",
+        f"# {recipe_name}: {spec.kind}, {spec.scheme}",
+        "",
+        f"Made by edgetf {artifact.manifest.made.get('edgetf')} with the recipe `{recipe_name}`.",
+        "",
+        "| | |",
+        "|--|--|",
+        f"| file | `{spec.model_file}`, {mebibytes(size)} |",
+        f"| parameters | {spec.params:,} |",
+        f"| classes | {', '.join(details['label_names'])} |",
+        f"| input | {', '.join(details['inputs'])}, {details['input_dtype']}, up to {details['max_length']} tokens |",
+    ]
+    if details.get("lengths"):
+        lines.append(f"| lengths | {', '.join(map(str, details['lengths']))} tokens, one signature `seq_LENGTH` each |")
+    parity = details["parity"]
+    lines += [
+        f"| against torch | largest difference {parity['max_abs_difference']:.2g}, cosine {parity['cosine']:.4f} |",
+        "",
+        "## Measured on this file, in its runtime",
+        "",
+        "| metric | value | 95 % interval | n |",
+        "|--|--|--|--|",
+    ]
+    lines += [f"| {m.name} | {fraction(m)} | {_interval(m)} | {m.n} |" for m in metrics]
+    lines += ["", "| device | p50 | p90 | teacher's fp32 ONNX | speed-up | peak RSS | load |", "|--|--|--|--|--|--|--|"]
+    lines += [_device_line(row) for row in rows]
+    lines += [
+        "",
+        "`golden.jsonl` holds texts with their ids and logits: an app that gives the same logits runs the same model.",
+        "`evaluation.jsonl`, with the rows behind these numbers, stands beside the teacher's file of the run.",
+        "",
+        "    edgetf infer . \"a text\"",
+        "",
+    ]
+    drop = find_metric(metrics, "accuracy_drop")
+    if drop is not None and drop.value is not None and drop.ci95 is not None:
+        lines.insert(7, f"Accuracy drop against its teacher: {drop.value:.4f} (95 %: {_interval(drop)}).\n")
+    return "\n".join(lines)
+
+
+def _interval(metric: Metric) -> str:
+    return f"{metric.ci95[0]:.4f} to {metric.ci95[1]:.4f}" if metric.ci95 else "–"
+
+
+def _device_line(row: dict[str, Any]) -> str:
+    if row["how"] == "not_measured":
+        return f"| {row['device']} | {row['why'][0]} | | | | | |"
+    processor = row["machine"].get("processor", "")
+    reference = row["reference"]["latency_p50_ms"] if row["reference"] else None
+    speedup = f"{row['speedup']:.2f} ×" if row["speedup"] else "–"
+    rss = mebibytes(row["peak_rss_bytes"]) if row["peak_rss_bytes"] else "–"
+    return (
+        f"| {row['device']} ({processor}), {row['threads']} thread, {row['seq_len']} tokens "
+        f"| {milliseconds(row['latency_p50_ms'])} | {milliseconds(row['latency_p90_ms'])} "
+        f"| {milliseconds(reference)} | {speedup} | {rss} | {milliseconds(row['load_ms'])} |"
+    )
+
+
+def write_card(folder: Path, artifact: Artifact, rows: list[dict[str, Any]], recipe_name: str, task: str) -> None:
+    """Write README.md into a folder that is not yet sealed."""
+    (folder / "README.md").write_text(card(artifact, rows, recipe_name, task), encoding="utf-8")

@@ -1,0 +1,36 @@
+"""JUnit XML: one test case a variant × device × budget line, so that any CI shows what was missed and by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from xml.etree import ElementTree
+
+from edgetf.validation.validate import DeviceRow
+
+
+def junit(rows: Sequence[tuple[str, DeviceRow]]) -> str:
+    """The XML text. Not measured is `skipped`; a wrong result is a failing case called `correct`."""
+    suite = ElementTree.Element("testsuite", name="edgetf")
+    for name, row in rows:
+        place = f"{name}.{row.device}"
+        case = ElementTree.SubElement(suite, "testcase", classname=place, name="correct")
+        if row.how == "not_measured":
+            ElementTree.SubElement(case, "skipped", message="; ".join(row.why))
+        elif row.problems:
+            ElementTree.SubElement(case, "failure", message="; ".join(row.problems))
+        for check in row.checks:
+            case = ElementTree.SubElement(suite, "testcase", classname=place, name=check["key"])
+            if check["verdict"] == "fail":
+                ElementTree.SubElement(case, "failure", message=check["why"])
+            elif check["verdict"] == "not_measured":
+                ElementTree.SubElement(case, "skipped", message=check["why"])
+            ElementTree.SubElement(case, "system-out").text = check["why"]
+    cases = suite.findall("testcase")
+    suite.set("tests", str(len(cases)))
+    suite.set("failures", str(len(suite.findall("testcase/failure"))))
+    suite.set("skipped", str(len(suite.findall("testcase/skipped"))))
+    suite.set("errors", "0")
+    root = ElementTree.Element("testsuites")
+    root.append(suite)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"

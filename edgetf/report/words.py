@@ -1,0 +1,62 @@
+"""Numbers as people read them. What was not measured is a dash, never 0."""
+
+from __future__ import annotations
+
+from edgetf.core.metrics import Metric
+
+
+def mebibytes(size_bytes: float | None) -> str:
+    """Bytes in MiB.
+
+    >>> mebibytes(23_100_000), mebibytes(None)
+    ('22.0 MiB', '–')
+    """
+    return "–" if size_bytes is None else f"{size_bytes / (1 << 20):.1f} MiB"
+
+
+def milliseconds(value: float | None) -> str:
+    """Three significant digits or so.
+
+    >>> milliseconds(31.456), milliseconds(0.8123), milliseconds(None)
+    ('31.5 ms', '0.81 ms', '–')
+    """
+    if value is None:
+        return "–"
+    return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms" if value >= 10 else f"{value:.2f} ms"
+
+
+def fraction(metric: Metric | None) -> str:
+    """A metric's value with four digits.
+
+    >>> fraction(Metric("accuracy", 0.95)), fraction(None)
+    ('0.9500', '–')
+    """
+    return "–" if metric is None or metric.value is None else f"{metric.value:.4f}"
+
+
+def with_interval(metric: Metric | None) -> str:
+    """``0.958 ± 0.016``: half the width of the interval.
+
+    >>> with_interval(Metric("accuracy", 0.95, n=100, ci95=(0.9, 0.98)))
+    '0.950 ± 0.040'
+    """
+    if metric is None or metric.value is None:
+        return "–"
+    if metric.ci95 is None:
+        return f"{metric.value:.3f}"
+    return f"{metric.value:.3f} ± {(metric.ci95[1] - metric.ci95[0]) / 2:.3f}"
+
+
+def seconds(value: float | None) -> str:
+    """A duration.
+
+    >>> seconds(4.2), seconds(130), seconds(7300)
+    ('4.2 s', '2 min 10 s', '2 h 1 min')
+    """
+    if value is None:
+        return "–"
+    if value < 60:
+        return f"{value:.1f} s"
+    if value < 3600:
+        return f"{value // 60:.0f} min {value % 60:.0f} s"
+    return f"{value // 3600:.0f} h {value % 3600 // 60:.0f} min"

@@ -1,0 +1,138 @@
+"""The runner process: one JSON request on stdin, JSON lines on stdout (`tick`, then `result` or `error`).
+
+It runs apart from the tool, so that its peak memory is the model's, a crash of a runtime is one message, and the
+same file runs on a board. Start it with ``python -m edgetf.runtime.runner``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from edgetf.core.errors import EdgetfError
+from edgetf.core.made import load_average, machine
+from edgetf.runtime.backend import fitting_length, load_backend
+from edgetf.runtime.classify import Model, classify
+from edgetf.runtime.encoder import Piece
+from edgetf.runtime.timing import interleaved_ms
+
+Request = dict[str, Any]
+TICK_SECONDS = 0.5
+
+
+def peak_rss_bytes() -> int:
+    """The most memory this process has held; the kernel's own high-water mark where it gives one."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    # getrusage also counts what the parent held when it forked, so it is only the second choice.
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+def _model(record: dict[str, Any]) -> Model:
+    return Model(**{**record, "folder": Path(record["folder"])})
+
+
+def _own_stdout() -> TextIO:
+    """Keep the real stdout for messages and send what a C library prints there to stderr."""
+    messages = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    return messages
+
+
+class _Voice:
+    """Writes messages, one JSON object a line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def say(self, kind: str, **content: Any) -> None:
+        self._stream.write(json.dumps({"kind": kind, **content}) + "\n")
+        self._stream.flush()
+
+
+def classify_texts(request: Request, voice: _Voice) -> dict[str, Any]:
+    """Logits of every text, and what loading and the first run cost."""
+    model = _model(request["model"])
+    before = time.perf_counter()
+    session = load_backend(model.backend).load(model.folder / model.model_file, request["threads"])
+    load_ms = (time.perf_counter() - before) * 1e3
+    encoder = model.encoder()
+    texts, pairs = request["texts"], request.get("pairs")
+    before = time.perf_counter()
+    classify(session, encoder, texts[:1], pairs[:1] if pairs else None)
+    first_ms = (time.perf_counter() - before) * 1e3
+    said = before
+
+    def tick(done: int, total: int) -> None:
+        nonlocal said
+        if time.perf_counter() - said > TICK_SECONDS:
+            said = time.perf_counter()
+            voice.say("tick", done=done, total=total)
+
+    logits = classify(session, encoder, texts, pairs, tick)
+    return {
+        "logits": logits.tolist(),
+        "load_ms": load_ms,
+        "first_ms": first_ms,
+        "peak_rss_bytes": peak_rss_bytes(),
+        "backend": {"asked": session.engine.asked, "ran": session.engine.ran},
+        "machine": machine(),
+    }
+
+
+def bench(request: Request) -> dict[str, Any]:
+    """Interleaved milliseconds of the models on one input of `seq_len` tokens, batch 1."""
+    calls, lengths, engines = [], [], []
+    for record in request["models"]:
+        model = _model(record)
+        session = load_backend(model.backend).load(model.folder / model.model_file, request["threads"])
+        encoder = model.encoder()
+        length = fitting_length(session.lengths, request["seq_len"])
+        words = encoder.pieces([request["text"]])[0][0].input_ids
+        inner = words[1:-1] or words  # real words, repeated, between the two special tokens
+        filled = [words[0], *(inner * (length // len(inner) + 1))[: length - 2], words[-1]]
+        batch = encoder.batch([Piece(filled, [0] * length)], length)
+        calls.append(lambda session=session, batch=batch: session.run(batch))
+        lengths.append(length)
+        engines.append({"asked": session.engine.asked, "ran": session.engine.ran})
+    before = load_average()
+    samples = interleaved_ms(calls, request["samples"])
+    return {
+        "samples_ms": samples,
+        "seq_lens": lengths,
+        "backends": engines,
+        "load_average": before,
+        "machine": machine(),
+    }
+
+
+def main() -> int:
+    """Answer one request from stdin; the exit code repeats that of the error, if there was one."""
+    voice = _Voice(_own_stdout())
+    request: Request = json.loads(sys.stdin.readline())
+    try:
+        match request["do"]:
+            case "classify":
+                voice.say("result", **classify_texts(request, voice))
+            case "bench":
+                voice.say("result", **bench(request))
+            case other:
+                raise EdgetfError(f"runner: got do={other!r}, allowed: classify, bench")
+    except EdgetfError as error:
+        voice.say("error", message=str(error), exit_code=error.exit_code)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

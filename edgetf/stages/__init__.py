@@ -1,0 +1,1 @@
+"""The stages: each reads one sealed artifact and writes the next."""

@@ -1,0 +1,50 @@
+"""What a stage is given beside its config and its source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgetf.config.recipe import Recipe
+from edgetf.core.artifact import Artifact
+from edgetf.data.dataset import Dataset
+from edgetf.runtime.encoder import Encoder
+
+Report = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Context:
+    """The recipe, its data, the task's teacher (None until there is one), and where progress goes."""
+
+    recipe: Recipe
+    data: Dataset
+    report: Report
+    teacher: Artifact | None = None
+
+    def with_teacher(self, teacher: Artifact) -> Context:
+        """The same with the teacher that later stages learn from."""
+        return replace(self, teacher=teacher)
+
+    def the_teacher(self) -> Artifact:
+        """The teacher of a stage that cannot do without one."""
+        if self.teacher is None:
+            raise RuntimeError("the pipeline runs this stage only after there is a teacher")
+        return self.teacher
+
+    def encoder(self, folder: Path, pad_id: int) -> Encoder:
+        """The tokenizer in a folder, with the recipe's length rule."""
+        data = self.recipe.data
+        return Encoder(folder, data.max_length, data.long_texts, pad_id)
+
+    def input_details(self, pad_id: int) -> dict[str, Any]:
+        """How a model's input is made; every artifact carries it."""
+        data = self.recipe.data
+        return {
+            "max_length": data.max_length,
+            "long_texts": data.long_texts,
+            "pad_id": pad_id,
+            "label_names": self.data.label_names,
+        }

@@ -1,0 +1,209 @@
+"""The training loop of every stage, on accelerate: mixed precision, accumulation, clipping, warm-up, early stopping.
+
+Its state is saved every few seconds into ``checkpoint/`` of the unfinished artifact, so that a killed run goes on at
+the step where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from edgetf.config.recipe import TrainingConfig
+from edgetf.core.artifact import CHECKPOINT, guard_disk
+from edgetf.runtime.encoder import Encoder
+from edgetf.training.batches import BucketSampler, Collator, PieceDataset, Rows, TensorBatch
+from edgetf.training.threads import choose_threads
+
+Losses = dict[str, Tensor]
+LossFunction = Callable[[Any, TensorBatch], Losses]
+Report = Callable[[int, int, str], None]
+
+
+@dataclass
+class Progress:
+    """How far a training is; this is what a checkpoint remembers beside the tensors."""
+
+    epoch: int = 0
+    step: int = 0  # batches of this epoch that are done
+    seconds: float = 0.0
+    best: float = -1.0
+    best_epoch: int = -1
+    resumed: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: a model, rows, a loss that gives its weighted terms by name, and a dev score to maximise."""
+
+    model: Any
+    rows: Rows
+    encoder: Encoder
+    loss: LossFunction
+    evaluate: Callable[[Any], float]
+    config: TrainingConfig
+    folder: Path
+    seed: int
+    report: Report
+
+
+def precision_of(config: TrainingConfig) -> str:
+    """accelerate's word for the precision: half where the hardware has it, unless the recipe says."""
+    if config.precision != "auto":
+        return {"fp32": "no"}.get(config.precision, config.precision)
+    if not torch.cuda.is_available():
+        return "no"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def train(job: Job) -> Progress:
+    """Train in place, leave the weights of the best epoch in the model, and say how it went."""
+    return _Run(job).go()
+
+
+class _Run:
+    """The state of one training."""
+
+    def __init__(self, job: Job) -> None:
+        config = job.config
+        torch.set_num_threads(choose_threads(config.threads))
+        set_seed(job.seed)
+        self.job = job
+        self.accelerator = Accelerator(
+            mixed_precision=precision_of(config), gradient_accumulation_steps=config.gradient_accumulation
+        )
+        if config.freeze_embeddings:
+            for parameter in job.model.get_input_embeddings().parameters():
+                parameter.requires_grad_(False)
+        self.sampler = BucketSampler(job.rows, config.batch_size, job.seed)
+        loader = DataLoader(
+            PieceDataset(job.rows), batch_sampler=self.sampler, collate_fn=Collator(job.rows, job.encoder)
+        )
+        self.per_epoch = len(self.sampler)
+        self.total = max(1, round(config.epochs * self.per_epoch))
+        trained = [parameter for parameter in job.model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
+        updates = max(1, self.total // config.gradient_accumulation)
+        warmup = max(1, round(updates * config.warmup))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda k: min((k + 1) / warmup, max(0.0, (updates - k) / max(1, updates - warmup)))
+        )
+        self.model, self.optimizer, self.loader, self.schedule = self.accelerator.prepare(
+            job.model, optimizer, loader, schedule
+        )
+        self.folder = job.folder / CHECKPOINT
+        self.progress = self._resume()
+        self.saved_at = time.monotonic()
+        self.started = time.monotonic() - self.progress.seconds
+
+    def _resume(self) -> Progress:
+        # A kill between the two renames of `_save` leaves the newer state under its first name.
+        state = next((self.folder / n for n in ("state", "new") if (self.folder / n / "progress.json").is_file()), None)
+        if state is None:
+            return Progress()
+        self.accelerator.load_state(str(state))
+        progress = Progress(**json.loads((state / "progress.json").read_text()))
+        progress.resumed += 1
+        done = progress.epoch * self.per_epoch + progress.step
+        self.job.report(done, self.total, f"resumed at step {done} of {self.total}")
+        return progress
+
+    def go(self) -> Progress:
+        progress = self.progress
+        while progress.epoch * self.per_epoch + progress.step < self.total and not self._out_of_patience():
+            self._epoch()
+        best = self.folder / "best.pt"
+        model = self.accelerator.unwrap_model(self.model)
+        if best.is_file():
+            model.load_state_dict(torch.load(best, map_location="cpu", weights_only=True))
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+        model.eval()
+        progress.seconds = time.monotonic() - self.started
+        return progress
+
+    def _out_of_patience(self) -> bool:
+        patience = self.job.config.patience
+        return patience is not None and self.progress.epoch - 1 - self.progress.best_epoch >= patience
+
+    def _epoch(self) -> None:
+        progress = self.progress
+        self.sampler.set_epoch(progress.epoch)
+        loader = self.accelerator.skip_first_batches(self.loader, progress.step) if progress.step else self.loader
+        loader.set_epoch(progress.epoch)  # else accelerate counts its own epochs, from 0 again after a resume
+        sums: dict[str, float] = {}
+        self.model.train()
+        for record in loader:
+            self._step(TensorBatch(**record), sums)
+            progress.step += 1
+            done = progress.epoch * self.per_epoch + progress.step
+            seen = max(1, int(sums["batches"]))
+            self.job.report(done, self.total, f"loss {sums['total'] / seen:.3f}")
+            if time.monotonic() - self.saved_at > self.job.config.checkpoint_seconds:
+                self._save()
+            if done >= self.total:
+                break
+        self._end_epoch(sums)
+
+    def _step(self, batch: TensorBatch, sums: dict[str, float]) -> None:
+        with self.accelerator.accumulate(self.model):
+            terms = self.job.loss(self.model, batch)
+            total = torch.stack(list(terms.values())).sum()
+            if not torch.isfinite(total):
+                raise FloatingPointError(f"the loss became {total.item()}")
+            self.accelerator.backward(total)
+            if self.accelerator.sync_gradients:
+                self.accelerator.clip_grad_norm_(self.model.parameters(), self.job.config.max_grad_norm)
+            self.optimizer.step()
+            self.schedule.step()
+            self.optimizer.zero_grad()
+        for name, term in {**terms, "total": total}.items():
+            sums[name] = sums.get(name, 0.0) + term.item()
+        sums["batches"] = sums.get("batches", 0.0) + 1
+
+    def _end_epoch(self, sums: dict[str, float]) -> None:
+        progress = self.progress
+        score = self.job.evaluate(self.accelerator.unwrap_model(self.model))
+        seen = max(1.0, sums.pop("batches", 1.0))
+        means = {f"loss_{name}": round(value / seen, 5) for name, value in sums.items()}
+        progress.history.append({"epoch": progress.epoch + 1, "dev_accuracy": score, **means})
+        if score > progress.best:
+            progress.best, progress.best_epoch = score, progress.epoch
+            self._write("best.pt", self.accelerator.unwrap_model(self.model).state_dict())
+        progress.epoch += 1
+        progress.step = 0
+        self._save()
+
+    def _write(self, name: str, state: Any) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.folder / f"{name}.part"
+        with guard_disk(part):
+            torch.save(state, part)
+            part.replace(self.folder / name)
+
+    def _save(self) -> None:
+        """Write the whole state beside the old one, then take its place."""
+        new, state = self.folder / "new", self.folder / "state"
+        self.progress.seconds = time.monotonic() - self.started
+        with guard_disk(new):
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir(parents=True)
+            self.accelerator.save_state(str(new))
+            (new / "progress.json").write_text(json.dumps(vars(self.progress)))
+            shutil.rmtree(state, ignore_errors=True)
+            new.rename(state)
+        self.saved_at = time.monotonic()

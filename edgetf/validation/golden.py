@@ -1,0 +1,130 @@
+"""`golden.jsonl`: text → ids → logits, by which an app or another machine tells that it runs the same model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgetf.core.artifact import Artifact
+from edgetf.core.errors import ArtifactError, ParityError
+from edgetf.core.metrics import Floats, cosine
+from edgetf.runtime.classify import Model
+from edgetf.runtime.encoder import Piece
+from edgetf.targets.local import ask_runner
+
+GOLDEN = "golden.jsonl"
+PARITY_FP32 = 1e-4  # largest difference of a logit, runtime against torch
+COSINE_FP32_TO_INT8 = 0.95  # quantized logits against torch, over all golden rows
+COSINE_SAME_FILE = 0.99  # the same INT8 file on another instruction set
+ROWS = 32
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Columns of the golden rows; logits have shape (N, C)."""
+
+    texts: list[str]
+    pairs: list[str] | None
+    torch_logits: Floats
+    logits: Floats
+
+
+def write_golden(
+    folder: Path, texts: list[str], pairs: list[str] | None, pieces: list[list[Piece]], torch_logits: Floats, logits: Floats
+) -> None:
+    """Write the file; `logits` come from the runtime, `torch_logits` from the checkpoint, both (N, C)."""
+    with (folder / GOLDEN).open("w", encoding="utf-8") as stream:
+        for row, text in enumerate(texts):
+            record: dict[str, Any] = {"text": text}
+            if pairs is not None:
+                record["text_pair"] = pairs[row]
+            record["input_ids"] = [piece.input_ids for piece in pieces[row]]
+            record["token_type_ids"] = [piece.token_type_ids for piece in pieces[row]]
+            record["logits"] = logits[row].tolist()
+            record["torch_logits"] = torch_logits[row].tolist()
+            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def read_golden(folder: Path) -> Golden:
+    """Read the file.
+
+    Raises:
+        ArtifactError: missing or broken.
+    """
+    path = folder / GOLDEN
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        pairs = [row["text_pair"] for row in rows] if rows and "text_pair" in rows[0] else None
+        return Golden(
+            [row["text"] for row in rows],
+            pairs,
+            np.asarray([row["torch_logits"] for row in rows], float),
+            np.asarray([row["logits"] for row in rows], float),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}); make the artifact again") from None
+
+
+def deployable_model(artifact: Artifact) -> Model:
+    """What the runner needs to know of an artifact.
+
+    Raises:
+        ArtifactError: it is a torch checkpoint, which no device runs.
+    """
+    backends = {"onnx": "ort", "tflite": "litert"}
+    if artifact.spec.kind not in backends:
+        raise ArtifactError(f"{artifact.path}: a {artifact.spec.kind} artifact does not run; give an exported variant")
+    details = artifact.spec.details
+    return Model(
+        name=artifact.manifest.name,
+        folder=artifact.path,
+        model_file=artifact.spec.model_file,
+        backend=backends[artifact.spec.kind],
+        max_length=details["max_length"],
+        long_texts=details["long_texts"],
+        pad_id=details["pad_id"],
+    )
+
+
+def runtime_logits(model: Model, texts: list[str], pairs: list[str] | None, threads: int = 1) -> dict[str, Any]:
+    """The runner's answer for these texts."""
+    return ask_runner(
+        {
+            "do": "classify",
+            "model": {**vars(model), "folder": str(model.folder)},
+            "threads": threads,
+            "texts": texts,
+            "pairs": pairs,
+        }
+    )
+
+
+def torch_parity(name: str, scheme: str, torch_logits: Floats, logits: Floats) -> dict[str, float]:
+    """Hold a file's logits against those of the torch checkpoint it was made from, both (N, C).
+
+    Raises:
+        ParityError: fp32 differs by more than 1e-4, or a quantized file points elsewhere.
+    """
+    difference = float(np.abs(torch_logits - logits).max())
+    similarity = float(cosine(torch_logits.reshape(1, -1), logits.reshape(1, -1))[0])
+    if scheme == "fp32" and difference > PARITY_FP32:
+        raise ParityError(f"{name}: logits differ from torch by {difference:.2g}, allowed: {PARITY_FP32:g}")
+    if scheme != "fp32" and similarity < COSINE_FP32_TO_INT8:
+        raise ParityError(
+            f"{name}: cosine {similarity:.3f} with the logits of torch, allowed: {COSINE_FP32_TO_INT8} or more; "
+            "quantization broke this model"
+        )
+    return {"max_abs_difference": difference, "cosine": similarity}
+
+
+def same_file_parity(scheme: str, golden: Floats, logits: Floats) -> str | None:
+    """Why a file does not answer as when it was made, or None; both arrays (N, C)."""
+    if scheme == "fp32":
+        difference = float(np.abs(golden - logits).max())
+        return None if difference <= PARITY_FP32 else f"parity: logits moved by {difference:.2g} since it was made"
+    lowest = float(cosine(golden - golden.mean(), logits - logits.mean()).min())
+    return None if lowest >= COSINE_SAME_FILE else f"parity: cosine {lowest:.3f} with the golden logits"

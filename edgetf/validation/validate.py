@@ -1,0 +1,198 @@
+"""Validate one variant on one device: parity, accuracy against the teacher, latency beside it, budgets, a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgetf.core.artifact import Artifact, open_verified
+from edgetf.core.budget import Check, Verdict, check_budget, overall
+from edgetf.core.device import DeviceProfile
+from edgetf.core.errors import ArtifactError
+from edgetf.core.metrics import Metric, compare_with_teacher, percentile, ratio_interval
+from edgetf.runtime.classify import Model
+from edgetf.runtime.timing import is_noisy
+from edgetf.targets.local import ask_runner
+from edgetf.validation.evaluation import Evaluation, read_evaluation
+from edgetf.validation.golden import deployable_model, read_golden, runtime_logits, same_file_parity
+
+MIB = 1 << 20
+Tick = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How latency is taken."""
+
+    threads: int = 1
+    samples: int = 60
+    seq_len: int | None = None
+
+
+NO_REFERENCE = "the teacher's fp32 ONNX folder is not beside this one; give it with --reference"
+
+
+@dataclass
+class DeviceRow:
+    """One variant on one device, as in the `devices` list of a report; None is "not measured"."""
+
+    device: str
+    how: str = "measured"
+    backend: dict[str, str] = field(default_factory=dict)
+    threads: int = 1
+    seq_len: int | None = None
+    latency_p50_ms: float | None = None
+    latency_p90_ms: float | None = None
+    n: int = 0
+    samples_ms: list[float] = field(default_factory=list)
+    reference: dict[str, Any] | None = None
+    speedup: float | None = None
+    speedup_ci95: list[float] | None = None
+    trusted: bool | None = None
+    load_ms: float | None = None
+    first_ms: float | None = None
+    peak_rss_bytes: int | None = None
+    instructions: int | None = None
+    machine: dict[str, Any] = field(default_factory=dict)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    checks: list[dict[str, Any]] = field(default_factory=list)
+    size_bytes: int | None = None
+    reference_size_bytes: int | None = None
+    problems: list[str] = field(default_factory=list)  # what makes the result wrong, whatever the budget
+    verdict: Verdict = "not_measured"
+    why: list[str] = field(default_factory=list)
+
+
+def find_reference(artifact: Artifact, given: Path | None = None) -> Artifact | None:
+    """The teacher's fp32 ONNX folder that the variant names, or that the caller gives; None where it is not here.
+
+    Raises:
+        ArtifactError: a folder was given and is not an artifact, or its files have changed.
+    """
+    if given is not None:
+        return open_verified(given)
+    named = artifact.spec.details.get("reference")
+    folder = artifact.path / named if named else None
+    return open_verified(folder.resolve()) if folder is not None and folder.is_dir() else None
+
+
+def validate(
+    artifact: Artifact,
+    device: DeviceProfile,
+    reference: Artifact | None,
+    budget: Mapping[str, float],
+    settings: Settings,
+    tick: Tick | None = None,
+) -> DeviceRow:
+    """Measure a variant and judge it.
+
+    Raises:
+        ArtifactError, DeviceError, ParityError: the file cannot be opened or run at all.
+    """
+    model = deployable_model(artifact)
+    row = DeviceRow(device=device.name, threads=settings.threads)
+    unavailable = device.refuses(artifact.spec.kind, artifact.spec.scheme)  # type: ignore[arg-type]
+    if unavailable is None and device.target != "local":
+        unavailable = f"{device.name} cannot be reached from here"
+    if unavailable is not None:
+        row.how, row.why = "not_measured", [f"not measured: {unavailable}"]
+        return judged(row, budget)
+    row.problems = _check_parity(artifact, model, settings)
+    if reference is not None:
+        rows = read_evaluation(reference.path)
+        row.metrics = [metric.to_json() for metric in _measure_accuracy(row, model, rows, settings, tick)]
+        problem = rows.baseline_problem()
+        row.problems += [problem] if problem else []
+    _measure_latency(row, model, reference, settings)
+    row.size_bytes = artifact.manifest.size_bytes
+    row.reference_size_bytes = reference.manifest.size_bytes if reference else None
+    return judged(row, budget)
+
+
+def _check_parity(artifact: Artifact, model: Model, settings: Settings) -> list[str]:
+    golden = read_golden(artifact.path)
+    answer = runtime_logits(model, golden.texts, golden.pairs, settings.threads)
+    problem = same_file_parity(artifact.spec.scheme, golden.logits, np.asarray(answer["logits"]))
+    return [problem] if problem else []
+
+
+def _measure_accuracy(
+    row: DeviceRow, model: Model, rows: Evaluation, settings: Settings, tick: Tick | None
+) -> list[Metric]:
+    request = {
+        "do": "classify",
+        "model": {**vars(model), "folder": str(model.folder)},
+        "threads": settings.threads,
+        "texts": rows.texts,
+        "pairs": rows.pairs,
+    }
+    answer = ask_runner(request, tick)
+    logits = np.asarray(answer["logits"])
+    if logits.shape != rows.teacher_logits.shape:
+        raise ArtifactError(f"{model.name}: {logits.shape[1]} classes, its teacher has {rows.classes}")
+    row.load_ms, row.first_ms = round(answer["load_ms"], 2), round(answer["first_ms"], 3)
+    row.peak_rss_bytes = answer["peak_rss_bytes"]
+    predicted = np.asarray(logits.argmax(axis=1), dtype=np.int64)
+    return compare_with_teacher(predicted, rows.teacher, rows.labels, rows.classes)
+
+
+def _measure_latency(row: DeviceRow, model: Model, reference: Artifact | None, settings: Settings) -> None:
+    models = [model] if reference is None else [model, deployable_model(reference)]
+    golden = read_golden(model.folder)
+    answer = ask_runner(
+        {
+            "do": "bench",
+            "models": [{**vars(m), "folder": str(m.folder)} for m in models],
+            "threads": settings.threads,
+            "samples": settings.samples,
+            "seq_len": settings.seq_len or model.max_length,
+            "text": max(golden.texts, key=len),
+        }
+    )
+    samples = answer["samples_ms"]
+    own = samples[0]
+    row.backend, row.machine = answer["backends"][0], answer["machine"]
+    row.machine["load_average"] = answer["load_average"]
+    row.seq_len, row.n = answer["seq_lens"][0], len(own)
+    row.latency_p50_ms, row.latency_p90_ms = round(percentile(own, 50), 4), round(percentile(own, 90), 4)
+    row.samples_ms = [round(value, 4) for value in own]
+    row.trusted = not any(is_noisy(taken) for taken in samples)
+    if reference is not None:
+        p50 = percentile(samples[1], 50)
+        row.reference = {"name": reference.manifest.name, "latency_p50_ms": round(p50, 4), "n": len(samples[1])}
+        row.speedup = round(p50 / percentile(own, 50), 4)
+        row.speedup_ci95 = [round(value, 3) for value in ratio_interval(samples[1], own)]
+
+
+def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
+    """The row with its checks, verdict and reasons for this budget; measures nothing."""
+    if row.how == "not_measured":
+        reason = row.why[0].removeprefix("not measured: ")
+        return replace(row, checks=[vars(check) for check in check_budget(budget, {}, reason)])
+    values: dict[str, float | None] = {record["name"]: record["value"] for record in row.metrics}
+    size, reference = row.size_bytes, row.reference_size_bytes
+    values |= {
+        "latency_p50_ms": row.latency_p50_ms,
+        "latency_p90_ms": row.latency_p90_ms,
+        "speedup": row.speedup,
+        "size_mib": size / MIB if size else None,
+        "size_ratio": reference / size if reference and size else None,
+        "peak_rss_mib": row.peak_rss_bytes / MIB if row.peak_rss_bytes else None,
+    }
+    checks: list[Check] = check_budget(budget, values, NO_REFERENCE)
+    why = row.problems + [check.why for check in checks]
+    if row.trusted is False:
+        why.append("untrusted: the timings scatter; end other work on this machine and measure again")
+    if row.speedup is not None and row.speedup < 1:
+        why.append(f"slower: it runs at {row.speedup:.2f} times the speed of its teacher's fp32 file")
+    verdict: Verdict = "fail" if row.problems else overall([check.verdict for check in checks])
+    return replace(row, checks=[vars(check) for check in checks], why=why, verdict=verdict)
+
+
+def row_from_json(record: dict[str, Any]) -> DeviceRow:
+    """A row as it was written."""
+    return DeviceRow(**record)
