@@ -90,7 +90,9 @@ def bench(
     device: Annotated[str, typer.Option(help="A device profile.")] = "host",
     against: Annotated[Path | None, typer.Option(help="Another one, timed in turns in the same process.")] = None,
     threads: Annotated[int, typer.Option(min=1)] = 1,
-    seq_len: Annotated[int | None, typer.Option(min=2, help="Tokens of the input. Default: what the model takes.")] = None,
+    seq_len: Annotated[
+        int | None, typer.Option(min=2, help="Tokens of the input. Default: what the model takes.")
+    ] = None,
     samples: Annotated[int, typer.Option(min=30)] = 60,
     json: Json = False,
 ) -> None:
@@ -168,9 +170,7 @@ def main() -> None:
     """Run the CLI; errors that a user or a file causes become one message and an exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app(standalone_mode=False)
-    except typer.Exit as done:
-        sys.exit(done.exit_code)
+        sys.exit(app(standalone_mode=False) or 0)  # a command's typer.Exit(code) comes back as that code
     except EdgetfError as error:
         print(f"edgetf: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -8,17 +8,19 @@ the loss L by about ``a · dL/da``, so its importance is ``mean over rows of |Σ
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
 def neuron_magnitude(up: Tensor, down: Tensor) -> Tensor:
     """Importance (F,) from the weights up (F, H) and down (H, F).
 
-    >>> import torch
     >>> neuron_magnitude(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.eye(2)).tolist()
     [5.0, 1.0]
     """
-    return up.norm(dim=1) * down.norm(dim=0)
+    incoming, outgoing = torch.linalg.vector_norm(up, dim=1), torch.linalg.vector_norm(down, dim=0)
+    importance: Tensor = incoming * outgoing
+    return importance
 
 
 def head_magnitude(output: Tensor, heads: int) -> Tensor:
@@ -29,7 +31,6 @@ def head_magnitude(output: Tensor, heads: int) -> Tensor:
 def taylor(activation: Tensor, gradient: Tensor, units: int) -> Tensor:
     """Importance (U,) summed over the rows of a batch, from an activation (B, T, U · D) and its gradient.
 
-    >>> import torch
     >>> a = torch.tensor([[[1.0, 2.0]], [[1.0, 0.0]]])
     >>> taylor(a, torch.tensor([[[2.0, 1.0]], [[-2.0, 1.0]]]), 2).tolist()
     [4.0, 2.0]
@@ -41,7 +42,6 @@ def taylor(activation: Tensor, gradient: Tensor, units: int) -> Tensor:
 def most_important(importance: Tensor, keep: int) -> Tensor:
     """The positions of the `keep` most important units, ascending; ties go to the lower position.
 
-    >>> import torch
     >>> most_important(torch.tensor([0.1, 0.9, 0.5]), 2).tolist()
     [1, 2]
     """

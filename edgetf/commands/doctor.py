@@ -9,6 +9,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 from rich.table import Table
+from rich.text import Text
 
 from edgetf.commands.output import print_json
 from edgetf.core.errors import EXIT_FINE
@@ -86,5 +87,5 @@ def _print(document: dict[str, Any]) -> None:
         state = "ready" if not wrong else f"pip install 'edgetf[{extra}]'"
         words = [f"{row['package']} {row['version'] or '–'}{' (' + row['problem'] + ')' if row['problem'] else ''}"
                  for row in rows]  # fmt: skip
-        table.add_row(extra, state, ", ".join(words))
+        table.add_row(extra, Text(state), ", ".join(words))
     out.print(table)

@@ -16,7 +16,9 @@ def recipes_command(name: str | None, as_json: bool) -> int:
     """Every recipe with its stages, or one in full."""
     if name is not None:
         document = load_recipe(name).model_dump(mode="json")
-        print_json(document) if as_json else print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), end="")
+        print_json(document) if as_json else print(
+            yaml.safe_dump(document, sort_keys=False, allow_unicode=True), end=""
+        )
         return EXIT_FINE
     recipes = [load_recipe(each) for each in recipe_names()]
     if as_json:
@@ -37,7 +39,9 @@ def devices_command(name: str | None, as_json: bool) -> int:
     """Every device profile, or one in full."""
     if name is not None:
         document = load_device(name).model_dump(mode="json")
-        print_json(document) if as_json else print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), end="")
+        print_json(document) if as_json else print(
+            yaml.safe_dump(document, sort_keys=False, allow_unicode=True), end=""
+        )
         return EXIT_FINE
     profiles = [load_device(each) for each in device_names()]
     if as_json:

@@ -17,9 +17,7 @@ Weight = Annotated[float, Field(ge=0)]
 class TeacherConfig(Strict):
     """Where the teacher comes from."""
 
-    source: Annotated[
-        str, Field(min_length=1, description="a folder, hub:OWNER/NAME, or package:DISTRIBUTION/path")
-    ]
+    source: Annotated[str, Field(min_length=1, description="a folder, hub:OWNER/NAME, or package:DISTRIBUTION/path")]
     revision: Annotated[str | None, Field(description="hub only: branch, tag or commit")] = None
 
 

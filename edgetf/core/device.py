@@ -47,9 +47,7 @@ class DeviceProfile(Strict):
 
     name: str
     description: str
-    target: Annotated[
-        Literal["local", "none"], Field(description="how it is reached: this machine, or not from here")
-    ]
+    target: Annotated[Literal["local", "none"], Field(description="how it is reached: this machine, or not from here")]
     architecture: Literal["x86_64", "aarch64", "any"]
     runtimes: Annotated[tuple[Runtime, ...], Field(min_length=1)]
     threads: Annotated[int, Field(ge=1, description="threads that one inference uses")] = 1

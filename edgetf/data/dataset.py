@@ -65,11 +65,18 @@ def renumbered(data: Dataset, ids: list[int]) -> Dataset:
     if ids == list(range(len(ids))):
         return data
     names = [data.label_names[ids.index(k)] for k in range(len(ids))]
-    splits = {
-        use: replace(split, labels=[ids[label] for label in split.labels])
-        for use, split in (("train", data.train), ("dev", data.dev), ("test", data.test))
-    }
-    return replace(data, label_names=names, fingerprint=key_of([data.fingerprint, ids]), **splits)
+
+    def fit(split: Split) -> Split:
+        return replace(split, labels=[ids[label] for label in split.labels])
+
+    return replace(
+        data,
+        label_names=names,
+        train=fit(data.train),
+        dev=fit(data.dev),
+        test=fit(data.test),
+        fingerprint=key_of([data.fingerprint, ids]),
+    )
 
 
 def load_dataset(config: DataConfig) -> Dataset:

@@ -52,7 +52,9 @@ def export_onnx(model: Any, path: Path, opset: int) -> tuple[str, ...]:
                 verbose=False,
             )
     except (RuntimeError, ValueError, torch.onnx.OnnxExporterError) as error:
-        raise ParityError(f"export: torch cannot write this model as ONNX ({' '.join(str(error).split())[:300]})") from None
+        raise ParityError(
+            f"export: torch cannot write this model as ONNX ({' '.join(str(error).split())[:300]})"
+        ) from None
     return graph.input_names
 
 

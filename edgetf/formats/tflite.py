@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edgetf.core.errors import ParityError, needs
-from edgetf.formats.onnx import GraphSummary
 from edgetf.core.quiet import quiet
+from edgetf.formats.onnx import GraphSummary
 from edgetf.formats.wrapper import LogitsOnly
 from edgetf.runtime.litert import SIGNATURE
 

@@ -27,7 +27,7 @@ class LogitsOnly(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Logits (B, C)."""
         named = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if self.token_types:
+        if token_type_ids is not None:
             named["token_type_ids"] = token_type_ids
         logits: Tensor = self.model(**named).logits
         return logits

@@ -57,18 +57,18 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 def narrow_feed_forward(layer: nn.Module, part: FeedForward, kept: Tensor) -> None:
     """Keep these neurons, ``kept`` of shape (K,), ascending."""
-    layer.set_submodule(part.up, keep_outputs(_get(layer, part.up), kept))
-    layer.set_submodule(part.down, keep_inputs(_get(layer, part.down), kept))
+    layer.set_submodule(part.up, keep_outputs(linear_at(layer, part.up), kept))
+    layer.set_submodule(part.down, keep_inputs(linear_at(layer, part.down), kept))
 
 
 def narrow_heads(model: Any, layer: nn.Module, kept: Sequence[int]) -> None:
     """Keep these heads of one layer."""
     family = family_of(model.config.model_type)
-    width = _get(layer, family.query).out_features // heads_of(model, layer)
+    width = linear_at(layer, family.query).out_features // heads_of(model, layer)
     rows = torch.cat([torch.arange(head * width, (head + 1) * width) for head in kept])
     for path in (family.query, family.key, family.value):
-        layer.set_submodule(path, keep_outputs(_get(layer, path), rows))
-    layer.set_submodule(family.attention_output, keep_inputs(_get(layer, family.attention_output), rows))
+        layer.set_submodule(path, keep_outputs(linear_at(layer, path), rows))
+    layer.set_submodule(family.attention_output, keep_inputs(linear_at(layer, family.attention_output), rows))
     _say_heads(family, layer, len(kept), width)
 
 
@@ -81,7 +81,8 @@ def _say_heads(family: Family, layer: nn.Module, heads: int, width: int) -> None
         setattr(attention, name, heads * width)
 
 
-def _get(layer: nn.Module, path: str) -> nn.Linear:
+def linear_at(layer: nn.Module, path: str) -> nn.Linear:
+    """The linear projection at a path inside a layer."""
     module = layer.get_submodule(path)
     if not isinstance(module, nn.Linear):
         raise TypeError(f"{path} is a {type(module).__name__}, expected Linear")
@@ -96,10 +97,10 @@ def record_shapes(model: Any) -> None:
     """
     family, config = family_of(model.config.model_type), model.config
     parts = feed_forwards_of(model)
-    shapes = [
+    shapes: list[LayerShape] = [
         {
             "num_attention_heads": heads_of(model, layer),
-            "intermediate_sizes": [_get(layer, part.up).out_features for part in parts],
+            "intermediate_sizes": [linear_at(layer, part.up).out_features for part in parts],
         }
         for layer in layers_of(model)
     ]
@@ -125,11 +126,11 @@ def apply_shapes(model: Any) -> None:
         return
     family, parts = family_of(model.config.model_type), feed_forwards_of(model)
     for layer, shape in zip(layers_of(model), record["layers"], strict=True):
-        width = _get(layer, family.query).out_features // heads_of(model, layer)
+        width = linear_at(layer, family.query).out_features // heads_of(model, layer)
         heads = shape["num_attention_heads"]
         if heads != heads_of(model, layer):
             narrow_heads(model, layer, range(heads))
         _say_heads(family, layer, heads, width)
         for part, neurons in zip(parts, shape["intermediate_sizes"], strict=True):
-            if neurons != _get(layer, part.up).out_features:
+            if neurons != linear_at(layer, part.up).out_features:
                 narrow_feed_forward(layer, part, torch.arange(neurons))

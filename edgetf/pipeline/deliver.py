@@ -97,5 +97,3 @@ def read_rows(artifact: Artifact) -> list[DeviceRow]:
         return []
     records: list[dict[str, Any]] = read_json(path)
     return [row_from_json(record) for record in records]
-
-

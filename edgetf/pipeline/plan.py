@@ -86,7 +86,7 @@ def make_plan(recipe: Recipe, allow_larger: bool = False) -> Plan:
     data = load_dataset(recipe.data)
     data = _fit_labels(recipe, config, data, problems)
     teacher_config = {**config, "id2label": dict(enumerate(data.label_names))}
-    final = teacher_config
+    final: Config = teacher_config
     try:
         family_of(config["model_type"])
         final = _final_config(recipe, teacher_config)

@@ -22,9 +22,11 @@ from edgetf.config.recipe import (
     PruneConfig,
     QuantizeConfig,
 )
-from edgetf.core.artifact import Artifact, Spec, load, write_json
+from edgetf.core.artifact import Artifact, Spec, file_sha256, load, read_json, write_json
 from edgetf.core.device import Format, load_device
+from edgetf.core.errors import needs
 from edgetf.core.made import machine, made_with
+from edgetf.core.quiet import quiet
 from edgetf.models.checkpoint import WEIGHTS, copy_checkpoint, locate_teacher, read_config
 from edgetf.pipeline.deliver import deliver_reference, deliver_variant, read_rows
 from edgetf.pipeline.plan import Plan
@@ -135,8 +137,6 @@ class _Executor:
     def _teacher(self) -> Artifact:
         teacher = self.plan.recipe.teacher
         folder = locate_teacher(teacher.source, teacher.revision)
-        from edgetf.core.artifact import file_sha256
-
         config = {"source": teacher.model_dump(), "weights": file_sha256(folder / WEIGHTS), **self._input_config()}
 
         def write(out: Path) -> tuple[Spec, float]:
@@ -168,15 +168,18 @@ class _Executor:
         def write(out: Path) -> tuple[Spec, float]:
             match stage:  # imported here, because a reused stage needs no torch
                 case FinetuneConfig():
-                    from edgetf.stages import finetune
+                    with needs("compress"), quiet():
+                        from edgetf.stages import finetune
 
                     return finetune.run(stage, source, self.context, out)
                 case DistillConfig():
-                    from edgetf.stages import distill
+                    with needs("compress"), quiet():
+                        from edgetf.stages import distill
 
                     return distill.run(stage, self.context.the_teacher(), self.context, out)
                 case PruneConfig():
-                    from edgetf.stages import prune
+                    with needs("compress"), quiet():
+                        from edgetf.stages import prune
 
                     return prune.run(stage, source, self.context, out)
                 case _:
@@ -204,7 +207,8 @@ class _Executor:
                   "dev": self.plan.data.fingerprint}  # fmt: skip
 
         def write(out: Path) -> tuple[Spec, float]:
-            from edgetf.stages import export
+            with needs("compress"), quiet():
+                from edgetf.stages import export
 
             return export.run(stage, source, self.context, out, model_format)
 
@@ -261,7 +265,8 @@ class _Executor:
                 name = f"{model_format}-{scheme}"
 
                 def write(out: Path, exported: Artifact = exported, scheme: Any = scheme) -> tuple[Spec, float]:
-                    from edgetf.stages import quantize
+                    with needs("compress"), quiet():
+                        from edgetf.stages import quantize
 
                     return quantize.run(scheme, exported, self.context, out)
 
@@ -280,8 +285,6 @@ def open_run(folder: Path) -> dict[str, Any]:
     Raises:
         ArtifactError: there is none.
     """
-    from edgetf.core.artifact import read_json
-
     record: dict[str, Any] = read_json(folder / REPORT)
     return record
 

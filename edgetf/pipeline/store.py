@@ -107,5 +107,7 @@ def run_lock(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ArtifactError(f"{folder}: another edgetf is writing there; wait for it, or use another --out") from None
+            raise ArtifactError(
+                f"{folder}: another edgetf is writing there; wait for it, or use another --out"
+            ) from None
         yield

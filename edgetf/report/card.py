@@ -50,12 +50,12 @@ def card(artifact: Artifact, rows: list[dict[str, Any]], recipe_name: str, task:
         "`golden.jsonl` holds texts with their ids and logits: an app that gives the same logits runs the same model.",
         "`evaluation.jsonl`, with the rows behind these numbers, stands beside the teacher's file of the run.",
         "",
-        "    edgetf infer . \"a text\"",
+        '    edgetf infer . "a text"',
         "",
     ]
     drop = find_metric(metrics, "accuracy_drop")
     if drop is not None and drop.value is not None and drop.ci95 is not None:
-        lines.insert(7, f"Accuracy drop against its teacher: {drop.value:.4f} (95 %: {_interval(drop)}).\n")
+        lines.insert(7, f"\nAccuracy drop against its teacher: {drop.value:.4f} (95 %: {_interval(drop)}).")
     return "\n".join(lines)
 
 

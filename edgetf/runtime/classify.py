@@ -40,7 +40,11 @@ def run_piece(session: Session, encoder: Encoder, piece: Piece) -> Floats:
 
 
 def classify(
-    session: Session, encoder: Encoder, texts: Sequence[str], pairs: Sequence[str] | None = None, tick: Tick | None = None
+    session: Session,
+    encoder: Encoder,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None = None,
+    tick: Tick | None = None,
 ) -> Floats:
     """Logits (N, C) of N texts.
 

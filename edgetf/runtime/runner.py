@@ -14,11 +14,13 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+
 from edgetf.core.errors import EdgetfError
 from edgetf.core.made import load_average, machine
 from edgetf.runtime.backend import fitting_length, load_backend
 from edgetf.runtime.classify import Model, classify
-from edgetf.runtime.encoder import Piece
+from edgetf.runtime.encoder import TOKENIZER, Batch
 from edgetf.runtime.timing import interleaved_ms
 
 Request = dict[str, Any]
@@ -90,18 +92,26 @@ def classify_texts(request: Request, voice: _Voice) -> dict[str, Any]:
     }
 
 
+def timed_batch(model: Model, text: str, length: int) -> Batch:
+    """One input of exactly `length` tokens: the text's words over and over, or any ids where there is no tokenizer."""
+    if text and (model.folder / TOKENIZER).is_file():
+        words = model.encoder().pieces([text])[0][0].input_ids
+        inner = words[1:-1] or words  # between the two special tokens
+        ids = [words[0], *(inner * (length // len(inner) + 1))[: length - 2], words[-1]]
+    else:
+        ids = [1 + k % 100 for k in range(length)]
+    row = np.asarray([ids], dtype=np.int64)
+    return Batch(row, np.ones_like(row), np.zeros_like(row))
+
+
 def bench(request: Request) -> dict[str, Any]:
     """Interleaved milliseconds of the models on one input of `seq_len` tokens, batch 1."""
     calls, lengths, engines = [], [], []
     for record in request["models"]:
         model = _model(record)
         session = load_backend(model.backend).load(model.folder / model.model_file, request["threads"])
-        encoder = model.encoder()
         length = fitting_length(session.lengths, request["seq_len"])
-        words = encoder.pieces([request["text"]])[0][0].input_ids
-        inner = words[1:-1] or words  # real words, repeated, between the two special tokens
-        filled = [words[0], *(inner * (length // len(inner) + 1))[: length - 2], words[-1]]
-        batch = encoder.batch([Piece(filled, [0] * length)], length)
+        batch = timed_batch(model, request["text"], length)
         calls.append(lambda session=session, batch=batch: session.run(batch))
         lengths.append(length)
         engines.append({"asked": session.engine.asked, "ran": session.engine.ran})

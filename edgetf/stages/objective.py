@@ -14,10 +14,10 @@ from edgetf.algorithms.distillation import relation_loss, soft_logits_loss
 from edgetf.config.recipe import LossConfig
 from edgetf.core.errors import ConfigError
 from edgetf.models.families import family_of
-from edgetf.models.slicing import layers_of
+from edgetf.models.slicing import layers_of, linear_at
 from edgetf.stages.context import Context
 from edgetf.training.batches import TensorBatch, encode_split
-from edgetf.training.loop import LossFunction, Losses
+from edgetf.training.loop import Losses, LossFunction
 from edgetf.training.teacher import cached_logits, takes_token_types
 
 Kinds = ("query", "key", "value")
@@ -31,7 +31,7 @@ class Relations:
         self.states: dict[str, Tensor] = {}
         chosen = layers_of(model)[layer]
         for kind, path in zip(Kinds, (family.query, family.key, family.value), strict=True):
-            projection = chosen.get_submodule(path)
+            projection = linear_at(chosen, path)
             if projection.out_features % heads:
                 raise ConfigError(
                     f"relation_heads: got {heads}, which does not divide a width of {projection.out_features}; "

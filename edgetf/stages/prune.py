@@ -19,7 +19,7 @@ from edgetf.config.recipe import PruneConfig
 from edgetf.core.artifact import Artifact, Spec
 from edgetf.models.checkpoint import load_classifier
 from edgetf.models.families import family_of
-from edgetf.models.slicing import feed_forwards_of, heads_of, layers_of, narrow_feed_forward, narrow_heads
+from edgetf.models.slicing import feed_forwards_of, heads_of, layers_of, linear_at, narrow_feed_forward, narrow_heads
 from edgetf.models.students import kept_heads, kept_width
 from edgetf.runtime.encoder import Encoder
 from edgetf.stages.context import Context
@@ -44,8 +44,8 @@ def run(config: PruneConfig, source: Artifact, context: Context, out: Path) -> t
 
 def _shape(model: Any) -> dict[str, int]:
     layer, part = layers_of(model)[0], feed_forwards_of(model)[0]
-    width = layer.get_submodule(part.up).out_features
-    return {"intermediate_size": int(str(width)), "num_attention_heads": heads_of(model, layer)}
+    width = linear_at(layer, part.up).out_features
+    return {"intermediate_size": width, "num_attention_heads": heads_of(model, layer)}
 
 
 def readers(model: Any) -> dict[Unit, int]:
@@ -55,7 +55,7 @@ def readers(model: Any) -> dict[Unit, int]:
     for index, layer in enumerate(layers_of(model)):
         found[(index, family.attention_output)] = heads_of(model, layer)
         for part in feed_forwards_of(model):
-            found[(index, part.down)] = int(str(layer.get_submodule(part.down).in_features))
+            found[(index, part.down)] = linear_at(layer, part.down).in_features
     return found
 
 
@@ -72,10 +72,10 @@ def measure_importance(
 def _magnitude(model: Any) -> dict[Unit, Tensor]:
     family, found = family_of(model.config.model_type), {}
     for index, layer in enumerate(layers_of(model)):
-        output = layer.get_submodule(family.attention_output).weight.detach()
+        output = linear_at(layer, family.attention_output).weight.detach()
         found[(index, family.attention_output)] = head_magnitude(output, heads_of(model, layer))
         for part in feed_forwards_of(model):
-            up, down = (layer.get_submodule(path).weight.detach() for path in (part.up, part.down))
+            up, down = (linear_at(layer, path).weight.detach() for path in (part.up, part.down))
             found[(index, part.down)] = neuron_magnitude(up, down)
     return found
 
@@ -104,7 +104,7 @@ def _taylor(
     for positions, batch in in_order(rows, encoder, chosen):
         model.zero_grad()
         terms = loss(model, batch)
-        torch.stack(list(terms.values())).sum().backward()
+        torch.autograd.backward(torch.stack(list(terms.values())).sum())
         for unit, count in units.items():
             gradient = inputs[unit].grad
             if gradient is not None:

@@ -71,7 +71,7 @@ class BucketSampler(Sampler[list[int]]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self._lengths) // self.batch_size)
+        return (len(self._lengths) + self.batch_size - 1) // self.batch_size
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = random.Random(f"{self._seed}/{self._epoch}")

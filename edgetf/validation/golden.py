@@ -34,7 +34,12 @@ class Golden:
 
 
 def write_golden(
-    folder: Path, texts: list[str], pairs: list[str] | None, pieces: list[list[Piece]], torch_logits: Floats, logits: Floats
+    folder: Path,
+    texts: list[str],
+    pairs: list[str] | None,
+    pieces: list[list[Piece]],
+    torch_logits: Floats,
+    logits: Floats,
 ) -> None:
     """Write the file; `logits` come from the runtime, `torch_logits` from the checkpoint, both (N, C)."""
     with (folder / GOLDEN).open("w", encoding="utf-8") as stream:
