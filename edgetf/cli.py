@@ -170,13 +170,12 @@ def main() -> None:
     """Run the CLI; errors that a user or a file causes become one message and an exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        sys.exit(app(standalone_mode=False) or 0)  # a command's typer.Exit(code) comes back as that code
+        code = app(standalone_mode=False) or 0  # a command's typer.Exit(code) comes back as that code
     except EdgetfError as error:
         print(f"edgetf: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        print("edgetf: interrupted; run the same command again, it resumes", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+        code = EXIT_INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our stdout went away; say no more
         sys.exit(0)
@@ -187,6 +186,9 @@ def main() -> None:
             raise
         show()
         sys.exit(getattr(error, "exit_code", 2))
+    if code == EXIT_INTERRUPTED:  # also what typer makes of a KeyboardInterrupt
+        print("edgetf: interrupted; run the same command again, it resumes", file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint"
 _KEY_FILE = ".key"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
+_FOREIGN_WRITE_ERRORS = ("inline_container.cc", "PytorchStreamWriter failed", "os error 28", "os error 27")
 
 
 @dataclass(frozen=True)
@@ -175,14 +177,26 @@ def guard_disk(place: Path) -> Iterator[None]:
     """Turn a full disk, a read-only or a forbidden place into one clear message."""
     try:
         yield
-    except OSError as error:
-        if error.errno in _DISK_FULL:
-            reason = "the disk or its quota is full; free some space"
-        elif error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
-            reason = "no permission to write there; choose another --out"
-        else:
+    except Exception as error:
+        reason = _write_problem(error)
+        if reason is None:
             raise
         raise ArtifactError(f"{place}: {reason} and run the same command again, it resumes") from error
+
+
+def _write_problem(error: BaseException | None) -> str | None:
+    """Why a write failed, or None where an error is something else.
+
+    torch and safetensors write from C++ and Rust, and report a failed write as an error of their own kind.
+    """
+    while error is not None:
+        number = getattr(error, "errno", None)
+        if number in _DISK_FULL or any(words in str(error) for words in _FOREIGN_WRITE_ERRORS):
+            return "the disk or its quota is full; free some space"
+        if number in _FORBIDDEN:
+            return "no permission to write there; choose another --out"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def load(folder: Path) -> Artifact:

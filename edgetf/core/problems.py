@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -19,18 +19,16 @@ def dotted(location: tuple[int | str, ...]) -> str:
 
 def explain(error: ValidationError, schema: type[BaseModel], place: str = "", name: Name = dotted) -> list[str]:
     """One line a problem; `name` spells a location the way its author wrote it."""
-    fields = field_names(schema)
-    return [place + _line(problem, fields, name) for problem in error.errors()]
+    return [place + _line(problem, schema, name) for problem in error.errors()]
 
 
-def _line(problem: Any, fields: dict[str, set[str]], name: Name) -> str:
+def _line(problem: Any, schema: type[BaseModel], name: Name) -> str:
     location = problem["loc"]
     where = name(location)
     got = problem.get("input")
     match problem["type"]:
         case "extra_forbidden":
-            siblings = fields.get(_owner(location, fields), set())
-            return f"{where}: not a field{near_match(str(location[-1]), siblings)}"
+            return f"{where}: not a field{near_match(str(location[-1]), siblings(schema, location))}"
         case "missing":
             return f"{where}: missing; add it"
         case "union_tag_invalid" | "literal_error":
@@ -46,26 +44,25 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _owner(location: tuple[int | str, ...], fields: dict[str, set[str]]) -> str:
-    """The nearest enclosing name that has fields of its own."""
-    for part in reversed(location[:-1]):
-        if str(part) in fields:
-            return str(part)
-    return ""
+def siblings(schema: type[BaseModel], location: tuple[int | str, ...]) -> set[str]:
+    """The fields that are known where the last part of a location stands.
+
+    A location names fields, positions in a list, and the tags by which a union was decided.
+    """
+    models = [schema]
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        inside = [inner for model in models if part in model.model_fields
+                  for inner in _models(model.model_fields[part].annotation)]  # fmt: skip
+        models = inside or [model for model in models if part in _tags(model)] or models
+    return {field for model in models for field in model.model_fields}
 
 
-def field_names(schema: type[BaseModel]) -> dict[str, set[str]]:
-    """Field names of a model and of every model inside it, by the name under which it stands ("" is the top)."""
-    table: dict[str, set[str]] = {"": set(schema.model_fields)}
-    for name, field in schema.model_fields.items():
-        for inner in _models(field.annotation):
-            own = name
-            tag = inner.model_fields.get("stage")
-            if tag is not None:  # a stage of a recipe stands under its own word, not under the list's
-                own = str(get_args(tag.annotation)[0])
-            for place, names in field_names(inner).items():
-                table.setdefault(place or own, set()).update(names)
-    return table
+def _tags(model: type[BaseModel]) -> set[Any]:
+    """The values of a model's literal fields, one of which tells it from the others of its union."""
+    return {value for field in model.model_fields.values() if get_origin(field.annotation) is Literal
+            for value in get_args(field.annotation)}  # fmt: skip
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from edgetf.config.recipe import FromTeacher, MobileBert, PruneConfig, Student
 from edgetf.core.errors import ConfigError
+from edgetf.core.quiet import quiet
 from edgetf.models.families import family_of
 from edgetf.models.families.family import Config, Cost
 
@@ -123,13 +124,16 @@ def _mobilebert(student: MobileBert, teacher: Any) -> Any:
     so that words near in the teacher are near in the student from the first step.
     """
     import torch
-    from transformers import AutoModelForSequenceClassification, MobileBertConfig
+
+    with quiet():
+        from transformers import AutoModelForSequenceClassification, MobileBertConfig
 
     record = student_config(student, teacher.config.to_dict())
     for name in ("model_type", "num_labels"):
         record.pop(name, None)
     config = MobileBertConfig(**record, use_bottleneck=True, key_query_shared_bottleneck=True)
-    made = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
+    with quiet():  # transformers loads the family's module, and what that brings, only now
+        made = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
     words = teacher.get_input_embeddings().weight.detach().float()  # (V, H)
     size = min(student.embedding_size, words.shape[1])
     centred = words - words.mean(dim=0)

@@ -93,7 +93,7 @@ class _Executor:
 
     def __init__(self, plan: Plan, store: Store, reporter: Reporter) -> None:
         self.plan, self.store, self.reporter = plan, store, reporter
-        self.context = Context(plan.recipe, plan.data, reporter.update)
+        self.context = Context(plan.recipe, plan.data, reporter.update, reporter.say)
         self.run = Run()
         self.number = 0
 

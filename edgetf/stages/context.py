@@ -17,11 +17,12 @@ Report = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Context:
-    """The recipe, its data, the task's teacher (None until there is one), and where progress goes."""
+    """The recipe, its data, the task's teacher (None until there is one), and where progress and remarks go."""
 
     recipe: Recipe
     data: Dataset
     report: Report
+    say: Callable[[str], None]
     teacher: Artifact | None = None
 
     def with_teacher(self, teacher: Artifact) -> Context:

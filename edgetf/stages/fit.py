@@ -43,6 +43,7 @@ def fit(
         folder=out,
         seed=context.recipe.seed,
         report=context.report,
+        say=context.say,
     )
     try:
         progress = train(job)

@@ -57,6 +57,7 @@ class Job:
     folder: Path
     seed: int
     report: Report
+    say: Callable[[str], None]
 
 
 def precision_of(config: TrainingConfig) -> str:
@@ -117,7 +118,7 @@ class _Run:
         progress = Progress(**json.loads((state / "progress.json").read_text()))
         progress.resumed += 1
         done = progress.epoch * self.per_epoch + progress.step
-        self.job.report(done, self.total, f"resumed at step {done} of {self.total}")
+        self.job.say(f"resumed at step {done} of {self.total}")
         return progress
 
     def go(self) -> Progress:
