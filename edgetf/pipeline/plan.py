@@ -19,6 +19,7 @@ from edgetf.config.recipe import (
     TrainingConfig,
 )
 from edgetf.core.errors import ConfigError
+from edgetf.core.extras import require
 from edgetf.data.dataset import Dataset, load_dataset, renumbered
 from edgetf.models.checkpoint import align_labels, has_head, label_names, locate_teacher, read_config
 from edgetf.models.families import family_of
@@ -79,7 +80,10 @@ def make_plan(recipe: Recipe, allow_larger: bool = False) -> Plan:
     Raises:
         ConfigError: with every problem found.
         ArtifactError: the teacher cannot be had.
+        DeviceError: a package that the recipe needs is not installed.
     """
+    formats = {model_format for model_format, _ in recipe.variants()}
+    require(["compress", "tflite"] if "tflite" in formats else ["compress"])
     folder = locate_teacher(recipe.teacher.source, recipe.teacher.revision, config_only=True)
     config = read_config(folder)
     problems: list[str] = []

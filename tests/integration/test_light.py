@@ -115,5 +115,5 @@ def test_missing_extra_gives_the_install_command(board: Path, tmp_path: Path, ti
         board, "compress", f"recipe={tiny_run.recipe}", "--out", tmp_path / "run", "--fresh", cwd=tmp_path
     )
     assert compress.returncode == 4
-    assert "pip install 'edgetf[compress]'" in compress.stderr
+    assert "pip install 'edgetf[compress,tflite]'" in compress.stderr
     assert "Traceback" not in compress.stderr + tflite.stderr

@@ -96,11 +96,12 @@ def killing(step: int) -> Callable[[int, int, str], None]:
 class TestLearning:
     @pytest.mark.parametrize("family", FAMILY_NAMES)
     def test_every_family_learns_the_tiny_rows(self, folders: dict[str, Path], family: str, tmp_path: Path) -> None:
-        job = new_job(folders[family], tmp_path, rows=192, epochs=6)
+        epochs, learning_rate = (10, 3e-3) if family == "mobilebert" else (6, 5e-3)
+        job = new_job(folders[family], tmp_path, rows=192, epochs=epochs, learning_rate=learning_rate)
         progress = train(job)
-        assert progress.best >= 0.85
+        assert progress.best >= 0.9
         assert progress.best == job.evaluate(job.model)
-        assert len(progress.history) == 6
+        assert len(progress.history) == epochs
         assert progress.history[-1]["loss_labels"] < progress.history[0]["loss_labels"]
 
     def test_is_repeatable(self, folders: dict[str, Path], tmp_path: Path) -> None:

