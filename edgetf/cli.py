@@ -54,7 +54,7 @@ def compress(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Distil, prune, quantize, export and validate, as a recipe says."""
+    """Distill, prune, quantize, export and validate, as a recipe says."""
     from edgetf.commands.compress import compress_command
 
     raise typer.Exit(compress_command(words, out, dry_run, fresh, allow_larger, json))

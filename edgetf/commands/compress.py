@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgetf.commands.output import print_json
+from edgetf.commands.output import exit_code_of_run, print_json
 from edgetf.config.load import load_recipe, recipe_names
-from edgetf.core.errors import EXIT_BUDGET_MISSED, EXIT_FINE, ConfigError, ParityError
+from edgetf.core.errors import EXIT_FINE, ConfigError
 from edgetf.pipeline.plan import Plan, make_plan
 from edgetf.pipeline.run import execute
-from edgetf.report.document import rows_of
 from edgetf.report.progress import Reporter
 from edgetf.report.table import console, run_tables
 from edgetf.report.words import seconds
@@ -44,9 +43,7 @@ def compress_command(
         print_json(record)
     else:
         console().print(run_tables(record))
-    if any(row.problems for _, row in rows_of(record)):
-        return ParityError.exit_code
-    return EXIT_BUDGET_MISSED if record["verdict"] == "fail" else EXIT_FINE
+    return exit_code_of_run(record)
 
 
 def _headline(plan: Plan) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgetf.core.errors import EXIT_BUDGET_MISSED, EXIT_FINE, DeviceError, ParityError
+from edgetf.report.document import rows_of
 from edgetf.validation.validate import DeviceRow
 
 
@@ -15,6 +16,13 @@ def print_json(document: Any) -> None:
     """One JSON document on stdout."""
     json.dump(document, sys.stdout, indent=2, ensure_ascii=False, default=str)
     sys.stdout.write("\n")
+
+
+def exit_code_of_run(record: dict[str, Any]) -> int:
+    """The same for a run's report: 1 only if no variant keeps the budget."""
+    rows = [row for _, row in rows_of(record)]
+    code = exit_code_of(rows)
+    return EXIT_FINE if code == EXIT_BUDGET_MISSED and record["verdict"] != "fail" else code
 
 
 def exit_code_of(rows: Sequence[DeviceRow]) -> int:

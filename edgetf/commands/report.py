@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgetf.commands.output import print_json
+from edgetf.commands.output import exit_code_of_run, print_json
 from edgetf.commands.validate import write_report
-from edgetf.core.errors import EXIT_BUDGET_MISSED, EXIT_FINE
 from edgetf.pipeline.run import open_run
 from edgetf.report.document import rows_of
 from edgetf.report.junit import junit as to_junit
@@ -15,7 +14,7 @@ from edgetf.report.table import console, run_tables
 
 
 def report_command(run: Path, markdown: Path | None, junit: Path | None, as_json: bool) -> int:
-    """Print a finished run's report; 1 if it missed its budget."""
+    """Print a finished run's report; the exit code is that of the run."""
     record = open_run(run)
     if markdown is not None:
         write_report(markdown, run_markdown(record))
@@ -29,4 +28,4 @@ def report_command(run: Path, markdown: Path | None, junit: Path | None, as_json
         for name, row in rows_of(record):
             for why in row.why if row.verdict != "pass" else []:
                 out.print(f"{name} on {row.device}: {why}", markup=False, highlight=False)
-    return EXIT_BUDGET_MISSED if record["verdict"] == "fail" else EXIT_FINE
+    return exit_code_of_run(record)

@@ -293,7 +293,7 @@ def seal(
 
 
 def _hash_files(folder: Path) -> tuple[FileEntry, ...]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     return tuple(
         FileEntry(path.relative_to(folder).as_posix(), file_sha256(path), path.stat().st_size) for path in paths
     )

@@ -82,9 +82,11 @@ def load_device(name: str) -> DeviceProfile:
     if not path.is_file():
         raise ConfigError(f"device {name}: no such profile{near_match(name, device_names())}")
     try:
-        record = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return DeviceProfile.model_validate(record)
+        profile = DeviceProfile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {error}") from None
     except ValidationError as error:
         raise ConfigError(explain(error, DeviceProfile, place=f"{path.name}: ")) from None
+    if profile.name != path.stem:
+        raise ConfigError(f"{path.name}: name: got {profile.name}, allowed: {path.stem}, as the file is called")
+    return profile

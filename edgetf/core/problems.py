@@ -19,7 +19,15 @@ def dotted(location: tuple[int | str, ...]) -> str:
 
 def explain(error: ValidationError, schema: type[BaseModel], place: str = "", name: Name = dotted) -> list[str]:
     """One line a problem; `name` spells a location the way its author wrote it."""
-    return [place + _line(problem, schema, name) for problem in error.errors()]
+    found = error.errors()
+    places = [problem["loc"] for problem in found]
+    # A list whose only item is wrong is also reported as too short: the item says it all.
+    inner = [problem for problem in found if not any(_inside(other, problem["loc"]) for other in places)]
+    return [place + _line(problem, schema, name) for problem in inner]
+
+
+def _inside(location: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(location) > len(outer) > 0 and location[: len(outer)] == outer
 
 
 def _line(problem: Any, schema: type[BaseModel], name: Name) -> str:

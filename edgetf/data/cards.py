@@ -1,4 +1,4 @@
-"""Data cards: a data set's origin, licence, checksum and columns, in `calibration_data/NAME.yaml`."""
+"""Data cards: a data set's origin, license, checksum and columns, in `calibration_data/NAME.yaml`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DataCard(Strict):
     name: str
     title: str
     origin: str
-    licence: str
+    license: str
     get: str
     source: str
     sha256: str

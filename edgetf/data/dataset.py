@@ -131,6 +131,8 @@ def _read(config: DataConfig, source: str) -> tuple[list[str], list[str] | None,
     rows = read_table(path, encoding)
     if not rows:
         raise DataError(f"data.source: {source} has no rows")
+    if card is not None and len(rows) != card.rows:
+        raise DataError(f"{source}: read {len(rows)} rows, its card says {card.rows}")
     text, label = (card.text, card.label) if card else (config.text, config.label)
     texts = ["" if value is None else str(value) for value in column(rows, text, "text")]
     pairs = None

@@ -50,15 +50,15 @@ def hub_snapshot(source: str, kind: HubKind, patterns: Sequence[str], revision: 
         return Path(snapshot_download(repo, repo_type=kind, revision=revision, allow_patterns=list(patterns)))
     except HFValidationError as error:
         raise ArtifactError(f"{source}: not a hub id; write hub:OWNER/NAME ({error})") from None
-    except HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", None)
+    except (LocalEntryNotFoundError, OSError) as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
         reasons = {
             401: "not found, or private: log in with `hf auth login`",
             403: "access refused: ask for it on the hub, then `hf auth login`",
             404: "not found; check the name and the revision",
         }
-        raise ArtifactError(f"{source}: {reasons.get(status or 0, f'the hub answered {status}; try again')}") from None
-    except (LocalEntryNotFoundError, OSError) as error:
+        if isinstance(error, HfHubHTTPError) and status is not None:
+            raise ArtifactError(f"{source}: {reasons.get(status, f'the hub answered {status}; try again')}") from None
         reason = str(error).splitlines()[0][:160]
         raise ArtifactError(
             f"{source}: the hub cannot be reached ({reason}); check the network, or give a local folder"

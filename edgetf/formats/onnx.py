@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,16 @@ class GraphSummary:
     quantizable: int
 
 
+_TERMINAL_COLOR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def first_cause(error: BaseException) -> str:
+    """The error that began it all, in one short line: torch wraps it in advice on what to read next."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(_TERMINAL_COLOR.sub("", str(error)).split())[:300]
+
+
 def export_onnx(model: Any, path: Path, opset: int) -> tuple[str, ...]:
     """Write a classifier with dynamic batch and length; returns the input names.
 
@@ -35,8 +46,6 @@ def export_onnx(model: Any, path: Path, opset: int) -> tuple[str, ...]:
         import torch
     graph = LogitsOnly(model).eval()
     dynamic = {name: {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")} for name in graph.input_names}
-    if not graph.token_types:
-        dynamic["token_type_ids"] = None  # type: ignore[assignment]
     try:
         with quiet(), torch.no_grad():
             torch.onnx.export(
@@ -52,9 +61,7 @@ def export_onnx(model: Any, path: Path, opset: int) -> tuple[str, ...]:
                 verbose=False,
             )
     except (RuntimeError, ValueError, torch.onnx.OnnxExporterError) as error:
-        raise ParityError(
-            f"export: torch cannot write this model as ONNX ({' '.join(str(error).split())[:300]})"
-        ) from None
+        raise ParityError(f"export: torch cannot write this model as ONNX ({first_cause(error)})") from None
     return graph.input_names
 
 
@@ -85,7 +92,8 @@ def summarize_onnx(path: Path) -> GraphSummary:
     graph = onnx.load(str(path), load_external_data=False).graph
     ops = Counter(node.op_type for node in graph.node)
     small = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
-    weights = {item.name: item for item in graph.initializer if len(item.dims) == 2}
+    holds = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, *small}
+    weights = {item.name: item for item in graph.initializer if len(item.dims) == 2 and item.data_type in holds}
     quantized = quantizable = 0
     for node in graph.node:
         read = [weights[name] for name in node.input if name in weights]

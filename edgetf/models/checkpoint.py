@@ -46,10 +46,12 @@ def _refuse_unsafe(folder: Path, source: str) -> None:
         return
     if (folder / "model.safetensors.index.json").is_file():
         raise ArtifactError(f"teacher.source: {source} has sharded weights; save it as one {WEIGHTS}")
+    way = "convert it where you trust it: AutoModelForSequenceClassification.from_pretrained(…).save_pretrained(…)"
+    if is_hub(source):
+        raise ArtifactError(f"teacher.source: {source} has no {WEIGHTS}, and a pickle is not downloaded; {way}")
     if any(next(folder.glob(pattern), None) for pattern in _PICKLES):
         raise ArtifactError(
-            f"teacher.source: {source} has a pickle, which can run code when it is opened, and no {WEIGHTS}; convert "
-            "it where you trust it: AutoModelForSequenceClassification.from_pretrained(…).save_pretrained(…)"
+            f"teacher.source: {source} has a pickle, which can run code when it is opened, and no {WEIGHTS}; {way}"
         )
     raise ArtifactError(f"teacher.source: {source} has no {WEIGHTS}")
 
@@ -94,35 +96,54 @@ def load_classifier(folder: Path, names: list[str] | None = None) -> Any:
     with needs("compress"), quiet():
         from safetensors import SafetensorError
         from transformers import AutoConfig, AutoModelForSequenceClassification
-        from transformers.utils import logging
 
         from edgetf.models.slicing import apply_shapes
 
-    logging.set_verbosity_error()
     record = read_config(folder)
+    labels: dict[str, Any] = {}
+    if names is not None:
+        labels = {"id2label": dict(enumerate(names)), "label2id": {name: k for k, name in enumerate(names)}}
     try:
-        if names is not None:
-            labels = {"id2label": dict(enumerate(names)), "label2id": {name: k for k, name in enumerate(names)}}
-            model = AutoModelForSequenceClassification.from_pretrained(
-                folder, num_labels=len(names), ignore_mismatched_sizes=True, use_safetensors=True,
-                attn_implementation="eager", **labels,
-            )  # fmt: skip
-            return model.float().eval()
-        config = AutoConfig.from_pretrained(folder)
-        model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
+        with quiet():  # transformers loads the family's module, and what that brings, only now
+            config = AutoConfig.from_pretrained(folder, **labels)
+            model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
         apply_shapes(model)
-        load_weights(model, folder / WEIGHTS)
+        load_weights(model, folder / WEIGHTS, new_head=names is not None)
     except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
         message = " ".join(str(error).split())[:200]
         raise ArtifactError(f"{folder}: the {record['model_type']} weights cannot be loaded ({message})") from None
-    return model.eval()
+    return model.float().eval()
 
 
-def load_weights(model: Any, path: Path) -> None:
-    """Put the tensors of a safetensors file into the model; every name and shape must fit."""
+_OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # of TensorFlow's norms
+
+
+def load_weights(model: Any, path: Path, new_head: bool = False) -> None:
+    """Put the tensors of a safetensors file into the model; every name and shape of the model must fit.
+
+    With `new_head` only the encoder's must: a head of another shape, and a pooler that the file lacks, stay new. The
+    file of a bare encoder names its tensors without the encoder's prefix (``bert.``).
+
+    Raises:
+        ValueError: a tensor is missing or has another shape.
+    """
     from safetensors.torch import load_file
 
-    model.load_state_dict(load_file(path), strict=True)
+    prefix = f"{model.base_model_prefix}."
+    tensors = load_file(path)
+    for old, new in _OLD_NAMES.items():
+        tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
+    if not any(name.startswith(prefix) for name in tensors):
+        tensors = {prefix + name: tensor for name, tensor in tensors.items()}
+    own = model.state_dict()
+    fitting = {name: tensor for name, tensor in tensors.items() if name in own and own[name].shape == tensor.shape}
+    left = [name for name in own if name not in fitting]
+    if new_head:
+        left = [name for name in left if name.startswith(prefix) and ".pooler." not in name]
+    if left:
+        found = "another shape" if left[0] in tensors else "no tensor"
+        raise ValueError(f"{len(left)} of {len(own)} tensors do not fit, e.g. {found} for {left[0]}")
+    model.load_state_dict(fitting, strict=False)
 
 
 def save_classifier(model: Any, folder: Path, tokenizer_from: Path) -> int:
@@ -150,7 +171,7 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
 
     try:
         AutoTokenizer.from_pretrained(source, use_fast=True).save_pretrained(folder)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # TypeError: transformers opens a file whose name is None
         raise ArtifactError(f"{source}: no tokenizer that can be read ({' '.join(str(error).split())[:160]})") from None
     if not (folder / "tokenizer.json").is_file():
         raise ArtifactError(f"{source}: its tokenizer has no fast form (tokenizer.json), which devices need")
@@ -168,7 +189,8 @@ def copy_checkpoint(source: Path, folder: Path) -> int:
     copy_tokenizer(source, folder)
     try:
         with safe_open(folder / WEIGHTS, framework="numpy") as tensors:
-            shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118
+            names = [name for name in tensors.keys() if not name.endswith("position_ids")]  # noqa: SIM118
+            shapes = [tensors.get_slice(name).get_shape() for name in names]
     except SafetensorError as error:
         raise ArtifactError(f"{source / WEIGHTS}: not a safetensors file ({error}); download it again") from None
     return sum(_product(shape) for shape in shapes)

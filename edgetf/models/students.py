@@ -8,7 +8,7 @@ from edgetf.config.recipe import FromTeacher, MobileBert, PruneConfig, Student
 from edgetf.core.errors import ConfigError
 from edgetf.core.quiet import quiet
 from edgetf.models.families import family_of
-from edgetf.models.families.family import Config, Cost
+from edgetf.models.families.family import ATTENTION_WIDTH, Config, Cost
 
 
 def spread_layers(teacher_layers: int, student_layers: int) -> list[int]:
@@ -47,9 +47,15 @@ def student_config(student: Student, teacher: Config) -> dict[str, Any]:
 
 
 def pruned_config(config: Config, prune: PruneConfig) -> dict[str, Any]:
-    """The config after structured pruning, for costing: fewer neurons (heads are counted as width of attention)."""
-    name = family_of(config["model_type"]).intermediate_size
-    return {**config, name: kept_width(int(config[name]), prune.ffn_ratio, prune.round_to)}
+    """The config after structured pruning, for costing: fewer neurons, and a narrower attention for fewer heads."""
+    family = family_of(config["model_type"])
+    neurons, heads = family.intermediate_size, int(config[family.num_attention_heads])
+    width = int(config.get("intra_bottleneck_size", config[family.hidden_size]))
+    return {
+        **config,
+        neurons: kept_width(int(config[neurons]), prune.ffn_ratio, prune.round_to),
+        ATTENTION_WIDTH: width // heads * kept_heads(heads, prune.head_ratio),
+    }
 
 
 def kept_width(width: int, ratio: float, round_to: int) -> int:
@@ -58,6 +64,8 @@ def kept_width(width: int, ratio: float, round_to: int) -> int:
     >>> kept_width(1536, 0.75, 64), kept_width(100, 0.5, 64), kept_width(48, 0.9, 64)
     (384, 64, 48)
     """
+    if ratio == 0:
+        return width
     wanted = width * (1 - ratio)
     return min(width, max(round_to, round(wanted / round_to) * round_to))
 
@@ -88,7 +96,7 @@ def relative_ms(cost: Cost) -> float:
 
 
 def build_student(student: Student, teacher: Any) -> Any:
-    """The student, initialised from the teacher (a loaded classifier)."""
+    """The student, initialized from the teacher (a loaded classifier)."""
     match student:
         case FromTeacher():
             return _copy_layers(student, teacher)

@@ -226,6 +226,7 @@ class _Executor:
         profiles = [load_device(device) for device in devices]
         recipe = self.plan.recipe
         config = {
+            "recipe": recipe.name,
             "devices": [profile.model_dump() for profile in profiles],
             "settings": vars(self._settings()),
             "machine": machine(),
@@ -251,8 +252,8 @@ class _Executor:
             self.run.variants.append(variant)
             record.measured = record.measured or variant
         last_torch = self.run.stages[-1] if self.run.stages else None
-        if last_torch is not None and last_torch.measured is None and "onnx" in exports:
-            last_torch.measured = self.run.variants[stage.formats.index("onnx")]
+        if last_torch is not None and last_torch.measured is None:
+            last_torch.measured = record.measured
         self.run.stages.append(record)
         return exports
 

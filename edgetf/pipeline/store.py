@@ -50,6 +50,7 @@ class Store:
         made = made_with(*packages)
         key = key_of(
             {
+                "name": name,  # the manifest says it, and a card names its recipe
                 "stage": stage,
                 "config": config,
                 "parents": [parent.digest for parent in parents],

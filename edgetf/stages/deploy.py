@@ -7,14 +7,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
 
-from edgetf.core.artifact import Artifact
+from edgetf.core.artifact import Artifact, read_json, write_json
 from edgetf.core.metrics import Floats
 from edgetf.models.checkpoint import copy_tokenizer
 from edgetf.runtime.classify import Model
 from edgetf.validation.golden import runtime_logits, torch_parity, write_golden
 
 BACKENDS = {"onnx": "ort", "tflite": "litert"}
+
+
+def _set_length(folder: Path, max_length: int, pad_id: int, fixed: bool) -> None:
+    """Let the shipped tokenizer cut where the model does, and pad only where its shapes are fixed.
+
+    A teacher's tokenizer often carries another truncation and padding, which an app would take over unseen.
+    """
+    path, settings = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.enable_truncation(max_length)
+    tokenizer.no_padding()
+    if fixed:
+        pad_token = tokenizer.id_to_token(pad_id) or "[PAD]"
+        tokenizer.enable_padding(length=max_length, pad_id=pad_id, pad_token=pad_token)
+    tokenizer.save(str(path))
+    if settings.is_file():
+        write_json(settings, {**read_json(settings), "model_max_length": max_length})
 
 
 def finish(
@@ -37,6 +55,7 @@ def finish(
     """
     shutil.copyfile(source.path / "config.json", out / "config.json")
     copy_tokenizer(source.path, out)
+    _set_length(out, details["max_length"], details["pad_id"], fixed=details["lengths"] is not None)
     model = Model(
         name=f"{kind}-{scheme}",
         folder=out,

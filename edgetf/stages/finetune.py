@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import set_seed
 from torch.nn import functional as F
 
 from edgetf.config.recipe import FinetuneConfig
@@ -19,6 +20,7 @@ from edgetf.training.teacher import takes_token_types
 
 def run(config: FinetuneConfig, source: Artifact, context: Context, out: Path) -> tuple[Spec, float]:
     """Train the source's encoder and a head on the training rows; gives the spec and the seconds of training."""
+    set_seed(context.recipe.seed)  # a new head starts at random
     model = load_classifier(source.path, context.data.label_names)
     token_types = takes_token_types(model)
 

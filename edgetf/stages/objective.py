@@ -29,7 +29,10 @@ class Relations:
     def __init__(self, model: Any, layer: int, heads: int) -> None:
         family = family_of(model.config.model_type)
         self.states: dict[str, Tensor] = {}
-        chosen = layers_of(model)[layer]
+        layers = layers_of(model)
+        if not -len(layers) <= layer < len(layers):
+            raise ConfigError(f"relation_layer: got {layer}, allowed: {-len(layers)} to {len(layers) - 1}")
+        chosen = layers[layer]
         for kind, path in zip(Kinds, (family.query, family.key, family.value), strict=True):
             projection = linear_at(chosen, path)
             if projection.out_features % heads:

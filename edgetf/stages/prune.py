@@ -35,10 +35,11 @@ def run(config: PruneConfig, source: Artifact, context: Context, out: Path) -> t
     """Prune and recover; gives the spec of the smaller checkpoint and the seconds of training."""
     model = load_classifier(source.path)
     teacher = load_classifier(context.the_teacher().path)
-    loss = distillation_loss(config, teacher, model, context)
     before = _shape(model)
-    importance = measure_importance(model, config, loss, context, source)
+    importance = measure_importance(model, config, distillation_loss(config, teacher, model, context), context, source)
     narrow(model, config, importance)
+    # Anew, because the relations listen to projections that narrowing has replaced.
+    loss = distillation_loss(config, teacher, model, context)
     return fit(model, loss, config, source, context, out, {"before": before, "after": _shape(model)})
 
 

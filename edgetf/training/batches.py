@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
 
 from edgetf.data.dataset import Split
 from edgetf.runtime.encoder import Encoder, Piece
@@ -43,26 +42,12 @@ def encode_split(split: Split, encoder: Encoder) -> Rows:
     return Rows(pieces, labels, sources)
 
 
-class PieceDataset(Dataset[int]):
-    """The positions of the pieces; the collator turns them into tensors."""
-
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: int) -> int:
-        return index
-
-
-class BucketSampler(Sampler[list[int]]):
+class BucketSampler:
     """Batches of positions; call `set_epoch` for another order."""
 
     def __init__(self, rows: Rows, batch_size: int, seed: int) -> None:
         self._lengths = [len(piece.input_ids) for piece in rows.pieces]
         self.batch_size = batch_size
-        self.drop_last = False
         self._seed = seed
         self._epoch = 0
 

@@ -1,29 +1,31 @@
 """The training loop of every stage, on accelerate: mixed precision, accumulation, clipping, warm-up, early stopping.
 
 Its state is saved every few seconds into ``checkpoint/`` of the unfinished artifact, so that a killed run goes on at
-the step where it was.
+the step where it was, and ends with the very weights that it would have had.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from edgetf.config.recipe import TrainingConfig
 from edgetf.core.artifact import CHECKPOINT, guard_disk
 from edgetf.runtime.encoder import Encoder
-from edgetf.training.batches import BucketSampler, Collator, PieceDataset, Rows, TensorBatch
+from edgetf.training.batches import BucketSampler, Collator, Rows, TensorBatch
 from edgetf.training.threads import choose_threads
 
 Losses = dict[str, Tensor]
@@ -41,12 +43,13 @@ class Progress:
     best: float = -1.0
     best_epoch: int = -1
     resumed: int = 0
+    sums: dict[str, float] = field(default_factory=dict)  # of this epoch's losses
     history: list[dict[str, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training: a model, rows, a loss that gives its weighted terms by name, and a dev score to maximise."""
+    """One training: a model, rows, a loss that gives its weighted terms by name, and a dev score to maximize."""
 
     model: Any
     rows: Rows
@@ -69,6 +72,21 @@ def precision_of(config: TrainingConfig) -> str:
     return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
 
 
+def schedule(updates: int, warmup: float) -> Callable[[int], float]:
+    """Factor of the learning rate at update k: up over the share `warmup` of the updates, then down to 0.
+
+    >>> factor = schedule(10, 0.2)
+    >>> [factor(k) for k in (0, 1, 2, 6, 10)]
+    [0.5, 1.0, 1.0, 0.5, 0.0]
+    """
+    rise = round(updates * warmup)
+
+    def factor(k: int) -> float:
+        return (k + 1) / rise if k < rise else max(0.0, (updates - k) / max(1, updates - rise))
+
+    return factor
+
+
 def train(job: Job) -> Progress:
     """Train in place, leave the weights of the best epoch in the model, and say how it went."""
     return _Run(job).go()
@@ -82,32 +100,31 @@ class _Run:
         torch.set_num_threads(choose_threads(config.threads))
         set_seed(job.seed)
         self.job = job
-        self.accelerator = Accelerator(
-            mixed_precision=precision_of(config), gradient_accumulation_steps=config.gradient_accumulation
-        )
+        AcceleratorState._reset_state()  # each stage of a process has a precision of its own
+        self.accelerator = Accelerator(mixed_precision=precision_of(config))
         if config.freeze_embeddings:
             for parameter in job.model.get_input_embeddings().parameters():
                 parameter.requires_grad_(False)
         self.sampler = BucketSampler(job.rows, config.batch_size, job.seed)
-        loader = DataLoader(
-            PieceDataset(job.rows), batch_sampler=self.sampler, collate_fn=Collator(job.rows, job.encoder)
-        )
+        self.collate = Collator(job.rows, job.encoder)
         self.per_epoch = len(self.sampler)
         self.total = max(1, round(config.epochs * self.per_epoch))
         trained = [parameter for parameter in job.model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
-        updates = max(1, self.total // config.gradient_accumulation)
-        warmup = max(1, round(updates * config.warmup))
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda k: min((k + 1) / warmup, max(0.0, (updates - k) / max(1, updates - warmup)))
-        )
-        self.model, self.optimizer, self.loader, self.schedule = self.accelerator.prepare(
-            job.model, optimizer, loader, schedule
-        )
+        factor = schedule(self._updates(), config.warmup)
+        self.model, self.optimizer = self.accelerator.prepare(job.model, optimizer)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        self.accelerator.register_for_checkpointing(self.schedule)
         self.folder = job.folder / CHECKPOINT
         self.progress = self._resume()
         self.saved_at = time.monotonic()
         self.started = time.monotonic() - self.progress.seconds
+
+    def _updates(self) -> int:
+        """Optimizer steps of the whole training; an epoch's last group of batches may be a short one."""
+        group = self.job.config.gradient_accumulation
+        whole, rest = divmod(self.total, self.per_epoch)
+        return whole * math.ceil(self.per_epoch / group) + math.ceil(rest / group)
 
     def _resume(self) -> Progress:
         # A kill between the two renames of `_save` leaves the newer state under its first name.
@@ -123,68 +140,78 @@ class _Run:
 
     def go(self) -> Progress:
         progress = self.progress
-        while progress.epoch * self.per_epoch + progress.step < self.total and not self._out_of_patience():
+        while self._begun_epoch() or (self._done() < self.total and not self._out_of_patience()):
             self._epoch()
         best = self.folder / "best.pt"
         model = self.accelerator.unwrap_model(self.model)
-        if best.is_file():
-            model.load_state_dict(torch.load(best, map_location="cpu", weights_only=True))
+        model.load_state_dict(torch.load(best, map_location="cpu", weights_only=True))
         for parameter in model.parameters():
             parameter.requires_grad_(True)
         model.eval()
         progress.seconds = time.monotonic() - self.started
         return progress
 
+    def _done(self) -> int:
+        return self.progress.epoch * self.per_epoch + self.progress.step
+
+    def _begun_epoch(self) -> bool:
+        """Whether some steps of an epoch are done but not yet scored, as after a kill in its evaluation."""
+        return self.progress.step > 0
+
     def _out_of_patience(self) -> bool:
         patience = self.job.config.patience
         return patience is not None and self.progress.epoch - 1 - self.progress.best_epoch >= patience
 
+    def _batches(self) -> Iterator[tuple[list[int], bool]]:
+        """The positions of this epoch's remaining batches, each with whether an optimizer step follows it."""
+        self.sampler.set_epoch(self.progress.epoch)
+        every = list(self.sampler)[: self.total - self.progress.epoch * self.per_epoch]
+        group = self.job.config.gradient_accumulation
+        for number, positions in enumerate(every[self.progress.step :], start=self.progress.step + 1):
+            yield positions, number % group == 0 or number == len(every)
+
     def _epoch(self) -> None:
         progress = self.progress
-        self.sampler.set_epoch(progress.epoch)
-        loader = self.accelerator.skip_first_batches(self.loader, progress.step) if progress.step else self.loader
-        loader.set_epoch(progress.epoch)  # else accelerate counts its own epochs, from 0 again after a resume
-        sums: dict[str, float] = {}
         self.model.train()
-        for record in loader:
-            self._step(TensorBatch(**record), sums)
+        for positions, update in self._batches():
+            batch = TensorBatch(**self.collate(positions)).to(self.accelerator.device)
+            self._step(batch, update)
             progress.step += 1
-            done = progress.epoch * self.per_epoch + progress.step
-            seen = max(1, int(sums["batches"]))
-            self.job.report(done, self.total, f"loss {sums['total'] / seen:.3f}")
-            if time.monotonic() - self.saved_at > self.job.config.checkpoint_seconds:
+            mean = progress.sums["total"] / progress.sums["batches"]
+            self.job.report(self._done(), self.total, f"loss {mean:.3f}")
+            if update and time.monotonic() - self.saved_at > self.job.config.checkpoint_seconds:
                 self._save()
-            if done >= self.total:
-                break
-        self._end_epoch(sums)
+        self._end_epoch()
 
-    def _step(self, batch: TensorBatch, sums: dict[str, float]) -> None:
-        with self.accelerator.accumulate(self.model):
+    def _step(self, batch: TensorBatch, update: bool) -> None:
+        with contextlib.nullcontext() if update else self.accelerator.no_sync(self.model):
             terms = self.job.loss(self.model, batch)
             total = torch.stack(list(terms.values())).sum()
             if not torch.isfinite(total):
                 raise FloatingPointError(f"the loss became {total.item()}")
-            self.accelerator.backward(total)
-            if self.accelerator.sync_gradients:
-                self.accelerator.clip_grad_norm_(self.model.parameters(), self.job.config.max_grad_norm)
+            self.accelerator.backward(total / self.job.config.gradient_accumulation)
+        if update:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.job.config.max_grad_norm)
             self.optimizer.step()
             self.schedule.step()
             self.optimizer.zero_grad()
+        sums = self.progress.sums
         for name, term in {**terms, "total": total}.items():
             sums[name] = sums.get(name, 0.0) + term.item()
         sums["batches"] = sums.get("batches", 0.0) + 1
 
-    def _end_epoch(self, sums: dict[str, float]) -> None:
+    def _end_epoch(self) -> None:
         progress = self.progress
         score = self.job.evaluate(self.accelerator.unwrap_model(self.model))
-        seen = max(1.0, sums.pop("batches", 1.0))
-        means = {f"loss_{name}": round(value / seen, 5) for name, value in sums.items()}
+        seen = progress.sums.pop("batches")
+        means = {f"loss_{name}": round(value / seen, 5) for name, value in progress.sums.items()}
         progress.history.append({"epoch": progress.epoch + 1, "dev_accuracy": score, **means})
         if score > progress.best:
             progress.best, progress.best_epoch = score, progress.epoch
             self._write("best.pt", self.accelerator.unwrap_model(self.model).state_dict())
         progress.epoch += 1
         progress.step = 0
+        progress.sums = {}
         self._save()
 
     def _write(self, name: str, state: Any) -> None:

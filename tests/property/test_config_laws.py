@@ -26,13 +26,17 @@ parts = st.sampled_from(
 paths = st.lists(parts, min_size=1, max_size=3).map(".".join)
 values = st.one_of(
     st.text(max_size=12),
-    st.sampled_from(["null", "[]", "{}", "3", "1e-4", "[null]", '[{"stage": "export"}]', '{"stage": []}', "[[1]]", "true"]),
+    st.sampled_from(
+        ["null", "[]", "{}", "3", "1e-4", "[null]", '[{"stage": "export"}]', '{"stage": []}', "[[1]]", "true"]
+    ),
 )
 words = st.one_of(st.text(max_size=30), st.tuples(paths, values).map("=".join))
 scalars = st.none() | st.booleans() | st.integers(-3, 300) | st.floats() | st.text(max_size=6) | st.dates()
 trees = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6) | st.integers(0, 3), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6) | st.integers(0, 3), inner, max_size=3)
+    ),
     max_leaves=5,
 )
 

@@ -14,7 +14,7 @@ from tiny import BERT_SPECIALS, ROBERTA_SPECIALS, tiny_split, tiny_tokenizer
 
 from edgetf.data.dataset import Split
 from edgetf.runtime.encoder import Encoder, Piece
-from edgetf.training.batches import BucketSampler, Collator, PieceDataset, Rows, TensorBatch, encode_split, in_order
+from edgetf.training.batches import BucketSampler, Collator, Rows, TensorBatch, encode_split, in_order
 
 torch.set_num_threads(1)
 
@@ -151,10 +151,6 @@ class TestCollator:
         batch = TensorBatch(**Collator(rows, encoder)([0]))
         assert set(batch.inputs(True)) == {"input_ids", "attention_mask", "token_type_ids"}
         assert set(batch.inputs(False)) == {"input_ids", "attention_mask"}
-
-    def test_dataset_is_the_positions(self, rows: Rows) -> None:
-        data = PieceDataset(rows)
-        assert [data[k] for k in range(len(data))] == list(range(103))
 
 
 class TestInOrder:

@@ -158,16 +158,16 @@ class TestLoadClassifier:
         model = load_classifier(folder, ["a", "b", "c", "d"])
         assert logits(model).shape == (2, 4)
         before = load_classifier(folder)
-        assert torch.equal(model.bert.encoder.layer[1].output.dense.weight, before.bert.encoder.layer[1].output.dense.weight)
+        assert torch.equal(
+            model.bert.encoder.layer[1].output.dense.weight, before.bert.encoder.layer[1].output.dense.weight
+        )
 
     def test_gives_a_bare_encoder_a_head(self, folder: Path, tmp_path: Path) -> None:
         """As sentence encoders come: without a head, their weights without the prefix."""
         whole = load_classifier(folder)
         whole.bert.save_pretrained(tmp_path / "bare")
         model = load_classifier(tmp_path / "bare", list(LABELS))
-        assert torch.equal(
-            model.bert.embeddings.word_embeddings.weight, whole.bert.embeddings.word_embeddings.weight
-        )
+        assert torch.equal(model.bert.embeddings.word_embeddings.weight, whole.bert.embeddings.word_embeddings.weight)
         assert torch.equal(layers_of(model)[1].output.dense.weight, layers_of(whole)[1].output.dense.weight)
         assert logits(model).shape == (2, 3)
 
@@ -368,7 +368,11 @@ class TestHub:
             "    print(type(error).__name__, error)\n"
         )
         done = subprocess.run(
-            [sys.executable, "-c", program], env=hub_environment(url, cache), capture_output=True, text=True, timeout=120
+            [sys.executable, "-c", program],
+            env=hub_environment(url, cache),
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()

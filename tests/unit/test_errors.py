@@ -50,9 +50,9 @@ def test_missing_extra_is_the_install_command() -> None:
 
 
 def test_needs_turns_a_missing_package_into_the_install_command() -> None:
-    with pytest.raises(DeviceError, match=r"no_such_package_of_ours: not installed; run: pip install 'edgetf\[ort\]'"):
-        with needs("ort"):
-            import no_such_package_of_ours  # noqa: F401
+    message = r"no_such_package_of_ours: not installed; run: pip install 'edgetf\[ort\]'"
+    with pytest.raises(DeviceError, match=message), needs("ort"):
+        import no_such_package_of_ours  # noqa: F401
 
 
 def test_needs_names_the_submodule_that_is_missing() -> None:

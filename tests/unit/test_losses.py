@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgetf.algorithms.distillation import relation_loss, relation_logits, soft_logits_loss
+from edgetf.algorithms.distillation import relation_logits, relation_loss, soft_logits_loss
 from edgetf.algorithms.importance import head_magnitude, most_important, neuron_magnitude, taylor
 
 torch.set_num_threads(1)

@@ -66,7 +66,10 @@ def test_a_missing_section_is_made() -> None:
 @pytest.mark.parametrize("name", ["finetune", "quantize"])
 def test_a_stage_that_is_not_there_is_added_in_its_place(name: str) -> None:
     field = {"finetune": "finetune.epochs=1", "quantize": 'quantize.schemes=["w8a8_dynamic"]'}[name]
-    order = {"finetune": ["finetune", "distill", "prune", "export"], "quantize": ["distill", "prune", "export", "quantize"]}
+    order = {
+        "finetune": ["finetune", "distill", "prune", "export"],
+        "quantize": ["distill", "prune", "export", "quantize"],
+    }
     assert names(apply_overrides(tree(), [field])) == order[name]
 
 
@@ -141,8 +144,16 @@ def test_every_word_that_cannot_be_placed_is_named() -> None:
     assert len(caught.value.problems) == 3
 
 
-@pytest.mark.parametrize("words", [["stages=null", "prune=null"], ["stages=x", "distill.epochs=1"], ["stages={}", "prune=null"],
-                                   ["stages=3", "export.opset=20"]], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["stages=null", "prune=null"],
+        ["stages=x", "distill.epochs=1"],
+        ["stages={}", "prune=null"],
+        ["stages=3", "export.opset=20"],
+    ],
+    ids=str,
+)
 def test_stages_that_are_no_list_are_a_config_error(words: list[str]) -> None:
     with pytest.raises(ConfigError, match="stages"):
         load_recipe("quickstart", words)

@@ -69,7 +69,10 @@ def test_a_student_without_architecture_is_like_its_teacher(tmp_path: Path) -> N
     [
         ({"colour": "red"}, "colour: not a field"),
         ({"studen": {}}, "studen: not a field; did you mean student?"),
-        ({"student": {"num_hiden_layers": 3}}, "student.num_hiden_layers: not a field; did you mean num_hidden_layers?"),
+        (
+            {"student": {"num_hiden_layers": 3}},
+            "student.num_hiden_layers: not a field; did you mean num_hidden_layers?",
+        ),
         (
             {"student": {"architecture": "mobilebert", "hiden_size": 3}},
             "student.hiden_size: not a field; did you mean hidden_size?",
@@ -91,8 +94,14 @@ def test_a_student_without_architecture_is_like_its_teacher(tmp_path: Path) -> N
         ({"task": "translation"}, "task: got 'translation', allowed: 'sequence_classification'"),
         ({"student": {"architecture": "lstm"}}, "allowed: 'teacher', 'mobilebert'"),
         ({"stages": [{"stage": "distil"}, {"stage": "export"}]}, "'distill'"),
-        ({"stages": [{"stage": "export", "formats": ["coreml"]}]}, "export.formats.0: got 'coreml', allowed: 'onnx' or"),
-        ({"stages": [{"stage": "export"}, {"stage": "quantize", "schemes": ["w4a8"]}]}, "quantize.schemes.0: got 'w4a8'"),
+        (
+            {"stages": [{"stage": "export", "formats": ["coreml"]}]},
+            "export.formats.0: got 'coreml', allowed: 'onnx' or",
+        ),
+        (
+            {"stages": [{"stage": "export"}, {"stage": "quantize", "schemes": ["w4a8"]}]},
+            "quantize.schemes.0: got 'w4a8'",
+        ),
         ({"validation": {"samples": 10}}, "validation.samples: got 10"),
         ({"validation": {"devices": ["hosst"]}}, "device hosst: no such profile; did you mean host?"),
         ({"budget": {"speedupp": 2}}, "budget.speedupp: not a budget; did you mean speedup?"),
@@ -112,11 +121,15 @@ def test_all_problems_come_together(tmp_path: Path) -> None:
         colour="red",
         seed="x",
         data={"source": "bbc_news", "max_length": 2},
-        stages=[{"stage": "distill", "epochs": -1}, {"stage": "export", "opset": 3}],
+        stages=[{"stage": "distill", "epochs": -1}, {"stage": "export", "opset": 3}, {"stage": "quantize"}],
     )
     assert len(found) == 5
     for place in ("colour", "seed", "data.max_length", "distill.epochs", "export.opset"):
         assert any(line.startswith(place) for line in found), place
+
+
+def test_a_wrong_stage_is_not_also_called_a_missing_one(tmp_path: Path) -> None:
+    assert len(problems(tmp_path, stages=[{"stage": "export", "opset": 3}])) == 1
 
 
 def test_problems_of_overrides_and_fields_come_together(tmp_path: Path) -> None:
@@ -152,7 +165,10 @@ def test_every_stage_has_its_place_in_the_order(tmp_path: Path) -> None:
         ({"stages": [{"stage": "distill", "logits": 0, "labels": 0}, {"stage": "export"}]}, "all weigh 0"),
         ({"data": {"source": "x", "split": {"dev": 0.5, "test": 0.5}}}, "nothing is left to train on"),
         ({"student": {"num_hidden_layers": 2, "layers": [0, 1, 2]}}, "3 layers are listed for num_hidden_layers=2"),
-        ({"student": {"architecture": "mobilebert", "num_attention_heads": 3}}, "not a multiple of num_attention_heads 3"),
+        (
+            {"student": {"architecture": "mobilebert", "num_attention_heads": 3}},
+            "not a multiple of num_attention_heads 3",
+        ),
     ],
 )
 def test_fields_that_contradict_each_other_are_refused(tmp_path: Path, section: dict[str, Any], message: str) -> None:
@@ -195,10 +211,10 @@ def test_no_variant_is_made_twice(tmp_path: Path, stages: list[dict[str, Any]]) 
 
 def test_a_device_that_cannot_run_a_variant_is_a_problem(tmp_path: Path) -> None:
     board = tmp_path / "board.yaml"
-    board.write_text("{name: b, description: '', target: none, architecture: aarch64, runtimes: [ort]}")
+    board.write_text("{name: board, description: '', target: none, architecture: aarch64, runtimes: [ort]}")
     found = problems(tmp_path, validation={"devices": ["host", str(board)]})
     assert len(found) == 2
-    assert all("tflite" in line and "needs litert, b has ort" in line for line in found)
+    assert all("tflite" in line and "needs litert, board has ort" in line for line in found)
 
 
 def test_a_recipe_cannot_be_changed() -> None:
@@ -206,7 +222,9 @@ def test_a_recipe_cannot_be_changed() -> None:
         load_recipe("quickstart").seed = 3  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("name", ["quikstart", "", "no/such.yaml", "no_such.yml", "recipes/", "x" * 300], ids=repr)
+@pytest.mark.parametrize(
+    "name", ["quikstart", "", "no/such.yaml", "no_such.yml", "recipes/", "x" * 300], ids=lambda name: repr(name[:20])
+)
 def test_a_recipe_that_is_not_there_is_a_config_error(name: str) -> None:
     with pytest.raises(ConfigError, match="no such"):
         find_recipe(name)

@@ -5,7 +5,6 @@ from edgetf.models.families.family import Family, plain_cost, plain_feed_forward
 FAMILY = Family(
     model_type="bert",
     layers="bert.encoder.layer",
-    embeddings="bert.embeddings",
     attention="attention.self",
     query="attention.self.query",
     key="attention.self.key",
@@ -15,5 +14,4 @@ FAMILY = Family(
     head_width=("all_head_size",),
     feed_forwards=plain_feed_forward("intermediate.dense", "output.dense"),
     cost=plain_cost({}, pooled=True),
-    head_modules=("bert.pooler", "classifier"),
 )

@@ -7,7 +7,6 @@ _NAMES = {"hidden_size": "dim", "intermediate_size": "hidden_dim", "num_hidden_l
 FAMILY = Family(
     model_type="distilbert",
     layers="distilbert.transformer.layer",
-    embeddings="distilbert.embeddings",
     attention="attention",
     query="attention.q_lin",
     key="attention.k_lin",
@@ -17,7 +16,6 @@ FAMILY = Family(
     head_width=("dim",),
     feed_forwards=plain_feed_forward("ffn.lin1", "ffn.lin2"),
     cost=plain_cost(_NAMES, pooled=True),
-    head_modules=("pre_classifier", "classifier"),
     hidden_size="dim",
     intermediate_size="hidden_dim",
     num_attention_heads="n_heads",

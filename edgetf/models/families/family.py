@@ -8,6 +8,8 @@ from typing import Any
 
 Config = Mapping[str, Any]
 
+ATTENTION_WIDTH = "attention_width"  # of a config for costing: heads × width of a head, where heads were removed
+
 
 @dataclass(frozen=True)
 class FeedForward:
@@ -28,11 +30,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class Family:
-    """Where things are. Paths in `layers` and `embeddings` start at the model; the others at a layer."""
+    """Where things are. The path `layers` starts at the model, the others at a layer."""
 
     model_type: str
     layers: str
-    embeddings: str
     attention: str
     query: str
     key: str
@@ -42,12 +43,12 @@ class Family:
     head_width: tuple[str, ...]  # … and those that hold heads × width of a head
     feed_forwards: Callable[[Config], tuple[FeedForward, ...]]
     cost: Callable[[Config, int], Cost]
-    head_modules: tuple[str, ...]  # parts above the encoder, shared by teacher and student of one shape
     hidden_size: str = "hidden_size"
     intermediate_size: str = "intermediate_size"
     num_attention_heads: str = "num_attention_heads"
     num_hidden_layers: str = "num_hidden_layers"
     takes_token_types: bool = True
+    reserved_positions: int = 0  # rows of the position embedding that no token uses
 
 
 def plain_feed_forward(up: str, down: str) -> Callable[[Config], tuple[FeedForward, ...]]:
@@ -66,9 +67,10 @@ def plain_cost(names: Mapping[str, str], pooled: bool) -> Callable[[Config, int]
         h, f, layers = get("hidden_size"), get("intermediate_size"), get("num_hidden_layers")
         tokens = get("vocab_size") + get("max_position_embeddings") + int(config.get("type_vocab_size", 0))
         classes = int(config.get("num_labels", len(config.get("id2label") or {}) or 2))
-        weights = layers * (4 * h * h + 2 * h * f)
-        scores = layers * 2 * seq_len * h  # query·key and attention·value, a token
-        small = layers * (9 * h + f) + 2 * h + (h * h + h if pooled else 0) + h * classes + classes
+        a = int(config.get(ATTENTION_WIDTH, h))
+        weights = layers * (4 * h * a + 2 * h * f)
+        scores = layers * 2 * seq_len * a  # query·key and attention·value, a token
+        small = layers * (6 * h + 3 * a + f) + 2 * h + (h * h + h if pooled else 0) + h * classes + classes
         return Cost(
             macs=seq_len * (weights + scores) + h * h * pooled + h * classes,
             params=tokens * h + weights + small,

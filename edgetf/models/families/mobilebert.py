@@ -1,6 +1,6 @@
 """MobileBERT (Sun et al. 2020): thin layers between bottlenecks, several feed-forwards a layer, a small embedding."""
 
-from edgetf.models.families.family import Config, Cost, Family, FeedForward
+from edgetf.models.families.family import ATTENTION_WIDTH, Config, Cost, Family, FeedForward
 
 
 def feed_forwards(config: Config) -> tuple[FeedForward, ...]:
@@ -12,18 +12,20 @@ def feed_forwards(config: Config) -> tuple[FeedForward, ...]:
 
 def cost(config: Config, seq_len: int) -> Cost:
     """The cost of the encoder with a shared key and query bottleneck, as `key_query_shared_bottleneck` says."""
-    h, b = int(config["hidden_size"]), int(config["intra_bottleneck_size"])
+    h, b, e = (int(config[name]) for name in ("hidden_size", "intra_bottleneck_size", "embedding_size"))
     f, stacked = int(config["intermediate_size"]), int(config["num_feedforward_networks"])
-    layers, e, vocab = int(config["num_hidden_layers"]), int(config["embedding_size"]), int(config["vocab_size"])
-    positions = int(config["max_position_embeddings"]) + int(config.get("type_vocab_size", 2))
+    layers, a = int(config["num_hidden_layers"]), int(config.get(ATTENTION_WIDTH, b))
+    rows = int(config["max_position_embeddings"]) + int(config.get("type_vocab_size", 2))
     classes = int(config.get("num_labels", len(config.get("id2label") or {}) or 2))
-    bottlenecks = 2 * h * b + b * h
-    layer = bottlenecks + 2 * b * b + h * b + b * b + stacked * 2 * b * f
-    scores = layers * 2 * seq_len * b
-    small = layers * (6 * b + 4 * h + stacked * (f + 3 * b)) + h * classes + classes
+    pooler = h * h * bool(config.get("classifier_activation", True))
+    # two bottlenecks in and one out, query and key from the narrow input, value from the wide one
+    weights = 3 * h * b + 2 * b * a + h * a + a * b + stacked * 2 * b * f
+    biases = 3 * a + 9 * b + 3 * h + stacked * (f + 3 * b)  # with the norms' two vectors each
+    embedding = int(config["vocab_size"]) * e + rows * h + 3 * e * h + 3 * h
+    head = pooler + h * bool(pooler) + h * classes + classes
     return Cost(
-        macs=seq_len * (3 * e * h + layers * layer + scores) + h * classes,
-        params=vocab * e + positions * h + 3 * e * h + layers * layer + small,
+        macs=seq_len * (3 * e * h + layers * (weights + 2 * seq_len * a)) + pooler + h * classes,
+        params=embedding + layers * (weights + biases) + head,
         ops=layers * (55 + 12 * stacked),
     )
 
@@ -31,7 +33,6 @@ def cost(config: Config, seq_len: int) -> Cost:
 FAMILY = Family(
     model_type="mobilebert",
     layers="mobilebert.encoder.layer",
-    embeddings="mobilebert.embeddings",
     attention="attention.self",
     query="attention.self.query",
     key="attention.self.key",
@@ -41,5 +42,4 @@ FAMILY = Family(
     head_width=("all_head_size",),
     feed_forwards=feed_forwards,
     cost=cost,
-    head_modules=("classifier",),
 )

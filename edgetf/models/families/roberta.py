@@ -5,7 +5,6 @@ from edgetf.models.families.family import Family, plain_cost, plain_feed_forward
 FAMILY = Family(
     model_type="roberta",
     layers="roberta.encoder.layer",
-    embeddings="roberta.embeddings",
     attention="attention.self",
     query="attention.self.query",
     key="attention.self.key",
@@ -15,6 +14,6 @@ FAMILY = Family(
     head_width=("all_head_size",),
     feed_forwards=plain_feed_forward("intermediate.dense", "output.dense"),
     cost=plain_cost({}, pooled=True),
-    head_modules=("classifier",),
     takes_token_types=False,
+    reserved_positions=2,  # positions begin after the padding id, which is 1
 )

@@ -1,0 +1,118 @@
+"""A row is judged by its budget: kept, missed, or not measured, and never a pass without a number."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from edgetf.core.metrics import Metric
+from edgetf.validation.validate import MIB, NO_REFERENCE, DeviceRow, judged, row_from_json
+
+ROW = DeviceRow(
+    device="host",
+    latency_p50_ms=2.0,
+    latency_p90_ms=2.5,
+    n=60,
+    reference={"name": "teacher-onnx-fp32", "latency_p50_ms": 9.0, "n": 60},
+    speedup=4.5,
+    trusted=True,
+    peak_rss_bytes=100 * MIB,
+    size_bytes=10 * MIB,
+    reference_size_bytes=80 * MIB,
+    metrics=[Metric("accuracy", 0.95).to_json(), Metric("accuracy_drop", 0.01).to_json(),
+             Metric("agreement", 0.97).to_json(), Metric("macro_f1", 0.94).to_json()],
+)  # fmt: skip
+
+
+def changed(**fields: Any) -> DeviceRow:
+    return replace(ROW, **fields)
+
+
+@pytest.mark.parametrize(
+    ("key", "kept", "missed"),
+    [
+        ("accuracy", 0.95, 0.96),
+        ("accuracy_drop", 0.01, 0.009),
+        ("agreement", 0.97, 0.98),
+        ("macro_f1", 0.94, 0.95),
+        ("latency_p50_ms", 2.0, 1.9),
+        ("latency_p90_ms", 2.5, 2.4),
+        ("speedup", 4.5, 5),
+        ("size_mib", 10, 9.9),
+        ("size_ratio", 8, 8.1),
+        ("peak_rss_mib", 100, 99),
+    ],
+)
+def test_every_budget_line_has_its_number(key: str, kept: float, missed: float) -> None:
+    assert judged(ROW, {key: kept}).verdict == "pass"
+    row = judged(ROW, {key: missed})
+    assert row.verdict == "fail"
+    assert row.checks[0]["key"] == key
+    assert row.why == [row.checks[0]["why"]]
+    assert "missed" in row.why[0]
+
+
+def test_without_a_budget_only_correctness_is_judged() -> None:
+    assert judged(ROW, {}).verdict == "pass"
+    row = judged(changed(problems=["parity: logits moved"]), {})
+    assert (row.verdict, row.why) == ("fail", ["parity: logits moved"])
+
+
+def test_a_wrong_result_fails_whatever_the_budget() -> None:
+    row = judged(changed(problems=["parity: logits moved"]), {"speedup": 1})
+    assert row.verdict == "fail"
+    assert row.why[0] == "parity: logits moved"
+    assert row.checks[0]["verdict"] == "pass"
+
+
+@pytest.mark.parametrize(
+    ("key", "fields"),
+    [
+        ("accuracy_drop", {"metrics": []}),
+        ("speedup", {"speedup": None, "reference": None}),
+        ("size_ratio", {"reference_size_bytes": None}),
+        ("peak_rss_mib", {"peak_rss_bytes": None}),
+        ("size_mib", {"size_bytes": None}),
+    ],
+)
+def test_what_was_not_measured_is_never_a_pass(key: str, fields: dict[str, Any]) -> None:
+    row = judged(changed(**fields), {key: 0.5})
+    assert row.verdict == "not_measured"
+    assert row.checks[0]["value"] is None
+    assert row.why == [f"{key}: not measured ({NO_REFERENCE})"]
+
+
+def test_a_fail_outweighs_what_was_not_measured() -> None:
+    assert judged(changed(metrics=[]), {"accuracy_drop": 0.02, "speedup": 9}).verdict == "fail"
+
+
+def test_a_device_that_was_not_reached_says_why_on_every_line() -> None:
+    row = DeviceRow("board", how="not_measured", why=["not measured: board cannot be reached from here"])
+    row = judged(row, {"speedup": 2, "size_mib": 3})
+    assert row.verdict == "not_measured"
+    assert [check["verdict"] for check in row.checks] == ["not_measured"] * 2
+    assert all("board cannot be reached from here" in check["why"] for check in row.checks)
+    assert row.why == ["not measured: board cannot be reached from here"]
+
+
+def test_scattered_timings_are_called_untrusted() -> None:
+    assert any(why.startswith("untrusted: ") for why in judged(changed(trusted=False), {}).why)
+    assert judged(changed(trusted=None), {}).why == []
+
+
+def test_a_variant_that_is_slower_than_its_teacher_says_so() -> None:
+    row = judged(changed(speedup=0.8), {})
+    assert row.why == ["slower: it runs at 0.80 times the speed of its teacher's fp32 file"]
+
+
+def test_the_given_row_is_left_as_it_was() -> None:
+    before = replace(ROW)
+    judged(ROW, {"speedup": 9})
+    assert before == ROW
+
+
+def test_a_row_round_trips_through_json() -> None:
+    row = judged(ROW, {"speedup": 9})
+    assert row_from_json(vars(row)) == row

@@ -1,0 +1,82 @@
+"""Models are timed in turns, after a warm-up, and a scattered run says so."""
+
+from __future__ import annotations
+
+import gc
+import time
+
+import pytest
+
+from edgetf.runtime import timing
+from edgetf.runtime.timing import interleaved_ms, is_noisy
+
+
+@pytest.fixture(autouse=True)
+def _short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "WARMUP_SECONDS", 0.01)
+
+
+def test_every_model_has_its_samples() -> None:
+    taken = interleaved_ms([lambda: None, lambda: None, lambda: None], 30)
+    assert [len(samples) for samples in taken] == [30, 30, 30]
+    assert all(sample >= 0 for samples in taken for sample in samples)
+
+
+def test_models_take_turns_and_the_order_turns_round_every_other_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "WARMUP_SECONDS", 0.0)
+    calls: list[str] = []
+    interleaved_ms([lambda: calls.append("a"), lambda: calls.append("b")], 4)
+    warm_up, timed = calls[: 2 * timing.WARMUP_RUNS], calls[2 * timing.WARMUP_RUNS :]
+    assert warm_up == ["a"] * timing.WARMUP_RUNS + ["b"] * timing.WARMUP_RUNS
+    assert "".join(timed) == "abbaabba"
+
+
+def test_warm_up_lasts_at_least_its_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "WARMUP_SECONDS", 0.05)
+    started = time.perf_counter()
+    assert interleaved_ms([lambda: None], 0) == [[]]
+    assert time.perf_counter() - started >= 0.05
+
+
+def test_milliseconds_are_milliseconds() -> None:
+    slow, fast = interleaved_ms([lambda: time.sleep(0.005), lambda: None], 3)
+    assert min(slow) >= 5
+    assert min(fast) < 5
+
+
+def test_the_garbage_collector_rests_while_timing_and_works_again() -> None:
+    seen: list[bool] = []
+    interleaved_ms([lambda: seen.append(gc.isenabled())], 3)
+    assert seen[-3:] == [False] * 3
+    assert gc.isenabled()
+
+
+def test_the_garbage_collector_works_again_after_an_error() -> None:
+    calls = 0
+
+    def fail() -> None:
+        nonlocal calls
+        calls += 1
+        if not gc.isenabled():
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interleaved_ms([fail], 3)
+    assert gc.isenabled()
+
+
+def test_a_collector_that_was_off_stays_off() -> None:
+    gc.disable()
+    try:
+        interleaved_ms([lambda: None], 1)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("samples", "wanted"), [([1.0] * 30, False), ([1.0] * 26 + [9.0] * 4, True), ([1.0] * 29 + [9.0], False),
+                            ([1.0, 1.2] * 15, False)]
+)  # fmt: skip
+def test_a_long_slow_tail_is_noisy(samples: list[float], wanted: bool) -> None:
+    assert is_noisy(samples) is wanted
