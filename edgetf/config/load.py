@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from edgetf.config.overrides import apply_overrides
 from edgetf.config.recipe import STAGE_ORDER, Recipe
 from edgetf.core.device import load_device
 from edgetf.core.errors import ConfigError, near_match
+from edgetf.core.files import is_file, read_yaml
 from edgetf.core.places import shipped
 from edgetf.core.problems import dotted, explain
 
@@ -30,11 +30,11 @@ def find_recipe(name: str) -> Path:
     """
     if name.endswith((".yaml", ".yml")) or "/" in name:
         path = Path(name)
-        if not path.is_file():
+        if not is_file(path):
             raise ConfigError(f"recipe {name}: no such file")
         return path
     path = shipped("recipes") / f"{name}.yaml"
-    if not path.is_file():
+    if not is_file(path):
         raise ConfigError(f"recipe {name}: no such recipe{near_match(name, recipe_names())}")
     return path
 
@@ -45,12 +45,7 @@ def read_tree(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: unreadable, or not a mapping.
     """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: got {type(tree).__name__}, allowed: a mapping of recipe fields")
     tree.setdefault("name", path.stem)

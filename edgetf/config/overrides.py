@@ -44,8 +44,8 @@ def _value(path: str, text: str) -> Any:
     if text == "null" or text.startswith(("[", "{")):
         try:
             return json.loads(text)
-        except ValueError as error:
-            raise ConfigError(f"{path}: got {text}, which is not JSON ({error})") from None
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{path}: got {text[:60]}, which is not JSON ({error})") from None
     return text
 
 
@@ -67,7 +67,9 @@ def _put(tree: Tree, path: list[str], value: Any) -> None:
 
 
 def _put_in_stage(tree: Tree, name: str, rest: list[str], value: Any) -> None:
-    stages: list[Any] = tree.setdefault("stages", [])
+    stages = tree.setdefault("stages", [])
+    if not isinstance(stages, list):
+        raise ConfigError(f"stages: got {stages!r}, allowed: a list, so {name} cannot be placed")
     mine = next((stage for stage in stages if isinstance(stage, dict) and stage.get("stage") == name), None)
     if not rest:
         if value is not None:

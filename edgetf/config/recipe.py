@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from edgetf.core.budget import budget_problems
 from edgetf.core.device import Format, Scheme, Strict
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
-Weight = Annotated[float, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+Item = TypeVar("Item")
+
+
+def _once(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """Refuse a list that names something twice."""
+    if len(set(items)) < len(items):
+        raise ValueError("each may be named once")
+    return items
 
 
 class TeacherConfig(Strict):
@@ -105,7 +115,7 @@ class TrainingConfig(Strict):
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     weight_decay: Weight = 0.01
     warmup: Annotated[Fraction, Field(description="share of the steps")] = 0.1
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    max_grad_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     patience: Annotated[Positive | None, Field(description="epochs without a better dev accuracy")] = None
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"], Field(description="auto: bf16 or fp16 on a GPU that has it")
@@ -120,7 +130,7 @@ class TrainingConfig(Strict):
 class LossConfig(Strict):
     """Weights of the distillation loss; see edgetf.algorithms.distillation for the formulas."""
 
-    temperature: Annotated[float, Field(gt=0)] = 2.0
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
     logits: Weight = 0.7
     labels: Weight = 0.3
     relations: Annotated[Weight, Field(description="MiniLMv2 query, key and value relations")] = 0.0
@@ -161,7 +171,7 @@ class ExportConfig(Strict):
     """Write the student in the formats that devices run."""
 
     stage: Literal["export"] = "export"
-    formats: Annotated[tuple[Format, ...], Field(min_length=1)] = ("onnx", "tflite")
+    formats: Annotated[tuple[Format, ...], AfterValidator(_once), Field(min_length=1)] = ("onnx", "tflite")
     opset: Annotated[int, Field(ge=18, le=23)] = 20
     seq_lens: Annotated[
         tuple[Positive, ...], Field(description="TFLite only: fixed lengths, one signature each; none: max_length")

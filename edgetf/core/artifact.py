@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edgetf.core.errors import ArtifactError
+from edgetf.core.errors import ArtifactError, EdgetfError
 from edgetf.core.metrics import Metric
 
 SCHEMA = 1
@@ -150,6 +150,21 @@ def key_of(record: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def read_lines(path: Path) -> list[Any]:
+    """The values of a JSON Lines file; a line ends at a line feed only, because a text may hold other line ends.
+
+    Raises:
+        ArtifactError: it is missing, broken, or empty.
+    """
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}); run the recipe again") from None
+    if not rows:
+        raise ArtifactError(f"{path}: has no rows; run the recipe again")
+    return rows
+
+
 def write_json(path: Path, record: Any) -> None:
     """Write a JSON file whole or not at all."""
     part = path.with_name(path.name + ".part")
@@ -177,6 +192,8 @@ def guard_disk(place: Path) -> Iterator[None]:
     """Turn a full disk, a read-only or a forbidden place into one clear message."""
     try:
         yield
+    except EdgetfError:
+        raise  # it says already what happened
     except Exception as error:
         reason = _write_problem(error)
         if reason is None:
@@ -213,9 +230,19 @@ def load(folder: Path) -> Artifact:
         if record["schema"] != SCHEMA:
             raise ArtifactError(f"{path}: schema {record['schema']}, this edgetf reads {SCHEMA}; make it again")
         manifest = Manifest.from_json(record)
-    except (KeyError, TypeError) as error:
-        raise ArtifactError(f"{path}: not an edgetf manifest (lacks {error}); make it again") from None
+        _check_types(manifest)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise ArtifactError(f"{path}: not an edgetf manifest ({error!r}); make it again") from None
     return Artifact(folder, manifest, file_sha256(path))
+
+
+def _check_types(manifest: Manifest) -> None:
+    """What a manifest written elsewhere may get wrong and the code relies on."""
+    if not isinstance(manifest.spec.details, dict):
+        raise TypeError(f"details is {manifest.spec.details!r}")
+    for entry in manifest.files:
+        if not isinstance(entry.path, str) or not isinstance(entry.size_bytes, int):
+            raise TypeError(f"files has {entry!r}")
 
 
 def verify(artifact: Artifact) -> Artifact:
@@ -233,6 +260,8 @@ def verify(artifact: Artifact) -> Artifact:
             raise ArtifactError(f"{path}: missing; run the recipe again")
         if path.stat().st_size != entry.size_bytes or file_sha256(path) != entry.sha256:
             raise ArtifactError(f"{path}: changed since it was sealed (sha256 differs); run the recipe again")
+    if artifact.spec.model_file not in [entry.path for entry in artifact.manifest.files]:
+        raise ArtifactError(f"{artifact.path}: its model file {artifact.spec.model_file!r} is not among its files")
     return artifact
 
 

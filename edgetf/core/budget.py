@@ -6,6 +6,7 @@ pass nor a fail: it is `not_measured`, with its reason.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -48,7 +49,7 @@ def parse_budget(pairs: Sequence[str]) -> dict[str, float]:
             value = float(text)
         except ValueError:
             value = float("nan")
-        if not equals or value != value:
+        if not equals or math.isnan(value):
             problems.append(f"--budget {pair}: not a number; write it as key=value, e.g. accuracy_drop=0.02")
             continue
         budget[key] = value
@@ -64,6 +65,8 @@ def budget_problems(budget: Mapping[str, float], place: str = "--budget ") -> li
     for key, value in budget.items():
         if key not in BUDGET_KEYS:
             problems.append(f"{place}{key}: not a budget{near_match(key, BUDGET_KEYS)}")
+        elif not math.isfinite(value):
+            problems.append(f"{place}{key}: got {value:g}, allowed: a finite number")
         elif key in _FRACTIONS and not 0 <= value <= 1:
             problems.append(f"{place}{key}: got {value:g}, allowed 0 to 1 (a fraction, 0.02 is two points)")
         elif value < 0:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgetf.core.errors import ConfigError, near_match
+from edgetf.core.files import is_file, read_yaml
 from edgetf.core.places import shipped
 from edgetf.core.problems import explain
 
@@ -79,12 +79,10 @@ def load_device(name: str) -> DeviceProfile:
         ConfigError: unknown name, or a file that does not fit the schema.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else shipped("devices") / f"{name}.yaml"
-    if not path.is_file():
+    if not is_file(path):
         raise ConfigError(f"device {name}: no such profile{near_match(name, device_names())}")
     try:
-        profile = DeviceProfile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from None
+        profile = DeviceProfile.model_validate(read_yaml(path))
     except ValidationError as error:
         raise ConfigError(explain(error, DeviceProfile, place=f"{path.name}: ")) from None
     if profile.name != path.stem:

@@ -56,7 +56,8 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     p, z2 = hits / n, Z95 * Z95
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return (max(0.0, centre - half), min(1.0, centre + half))
+    # At the ends the formula gives 0 and 1 but for rounding, and an interval must hold its value.
+    return (0.0 if hits == 0 else max(0.0, centre - half), 1.0 if hits == n else min(1.0, centre + half))
 
 
 def proportion(name: str, correct: NDArray[np.bool_]) -> Metric:

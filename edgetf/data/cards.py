@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from edgetf.core.device import Strict
 from edgetf.core.errors import ConfigError, DataError
+from edgetf.core.files import is_file, read_yaml
 from edgetf.core.places import shipped
 from edgetf.core.problems import explain
 
@@ -42,10 +42,10 @@ def load_card(name: str) -> DataCard | None:
         ConfigError: the card does not fit its schema.
     """
     path = shipped("calibration_data") / f"{name}.yaml"
-    if "/" in name or not path.is_file():
+    if "/" in name or not is_file(path):
         return None
     try:
-        return DataCard.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return DataCard.model_validate(read_yaml(path))
     except ValidationError as error:
         raise ConfigError(explain(error, DataCard, place=f"{path.name}: ")) from None
 

@@ -6,14 +6,17 @@ splitting, because a text that stands in training and in evaluation makes every 
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from edgetf.config.recipe import DataConfig
 from edgetf.core.artifact import key_of
 from edgetf.core.errors import ConfigError, DataError, near_match
+from edgetf.core.files import exists
 from edgetf.data.cards import DataCard, card_names, check_card, load_card
 from edgetf.data.locate import hub_snapshot, is_hub, package_path
 from edgetf.data.tables import READABLE, column, read_table
@@ -90,7 +93,7 @@ def load_dataset(config: DataConfig) -> Dataset:
     for use, source in (("dev", config.dev_source), ("test", config.test_source)):
         if source is not None:
             apart[use], _, _, _ = _clean(*_read(config, source), known=names)
-    splits = _split(main, config, apart)
+    splits = _split(main, len(names), config, apart)
     if config.max_train_rows is not None and len(splits["train"]) > config.max_train_rows:
         order = list(range(len(splits["train"])))
         random.Random(config.split.seed).shuffle(order)
@@ -134,15 +137,20 @@ def _read(config: DataConfig, source: str) -> tuple[list[str], list[str] | None,
     if card is not None and len(rows) != card.rows:
         raise DataError(f"{source}: read {len(rows)} rows, its card says {card.rows}")
     text, label = (card.text, card.label) if card else (config.text, config.label)
-    texts = ["" if value is None else str(value) for value in column(rows, text, "text")]
+    texts = [_as_text(value) for value in column(rows, text, "text")]
     pairs = None
     if config.text_pair is not None:
-        pairs = ["" if value is None else str(value) for value in column(rows, config.text_pair, "text_pair")]
-    labels = ["" if value is None else str(value).strip() for value in column(rows, label, "label")]
+        pairs = [_as_text(value) for value in column(rows, config.text_pair, "text_pair")]
+    labels = [_as_text(value).strip() for value in column(rows, label, "label")]
     missing = sum(not value for value in labels)
     if missing:
         raise DataError(f"data.label: {missing} of {len(labels)} rows of {source} have no label; fill or drop them")
     return texts, pairs, labels
+
+
+def _as_text(value: Any) -> str:
+    """A cell as text; half a surrogate pair, as a text cut inside an emoji has it, becomes a question mark."""
+    return "" if value is None else str(value).encode("utf-8", "replace").decode("utf-8")
 
 
 def _resolve(config: DataConfig, source: str, card: DataCard | None) -> tuple[Path, str]:
@@ -153,8 +161,8 @@ def _resolve(config: DataConfig, source: str, card: DataCard | None) -> tuple[Pa
         return path, card.encoding
     if source.startswith("package:"):
         return package_path(source), config.encoding
-    path = Path(source).expanduser()
-    if path.exists():
+    path = Path(source).expanduser() if source.startswith("~/") else Path(source)
+    if exists(path):
         return path, config.encoding
     if is_hub(source):
         return _hub_file(source, config.revision), config.encoding
@@ -209,15 +217,16 @@ def _clean(
 def _label_order(name: str) -> tuple[int, float, str]:
     """Numbers by value, then words by the alphabet."""
     try:
-        return (0, float(name), name)
+        number = float(name)
     except ValueError:
-        return (1, 0.0, name)
+        number = math.nan
+    return (0, number, name) if math.isfinite(number) else (1, 0.0, name)
 
 
-def _split(rows: Split, config: DataConfig, apart: dict[str, Split]) -> dict[str, Split]:
+def _split(rows: Split, classes: int, config: DataConfig, apart: dict[str, Split]) -> dict[str, Split]:
     """Stratified train, dev and test rows; the same seed gives the same rows."""
     counts = Counter(rows.labels)
-    rare = min(counts.values())
+    rare = min(counts[k] for k in range(classes))
     if rare < MIN_ROWS_PER_CLASS:
         raise DataError(f"data: a class has {rare} rows, needed are {MIN_ROWS_PER_CLASS} or more; add rows or drop it")
     rng = random.Random(config.split.seed)
@@ -229,7 +238,10 @@ def _split(rows: Split, config: DataConfig, apart: dict[str, Split]) -> dict[str
         dev = 0 if "dev" in apart else max(1, round(len(mine) * config.split.dev))
         chosen["test"] += mine[:test]
         chosen["dev"] += mine[test : test + dev]
+        if test + dev >= len(mine):
+            raise ConfigError(
+                f"data.split: of a class with {len(mine)} rows nothing is left to train on; lower data.split.dev or "
+                "data.split.test"
+            )
         chosen["train"] += mine[test + dev :]
-    if not chosen["train"]:
-        raise ConfigError("data.split: nothing is left to train on; lower data.split.dev or data.split.test")
     return {use: apart.get(use) or rows.select(sorted(picked)) for use, picked in chosen.items()}

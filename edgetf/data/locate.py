@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgetf.core.errors import ArtifactError, DeviceError, needs
+from edgetf.core.files import exists
 
 HubKind = Literal["model", "dataset"]
 
@@ -24,6 +25,8 @@ def package_path(source: str) -> Path:
         ArtifactError: it holds no such path.
     """
     name, _, inside = source.removeprefix("package:").partition("/")
+    if not name or not inside.strip("/"):
+        raise ArtifactError(f"{source}: got no distribution or no path, write package:DISTRIBUTION/path")
     try:
         dist = distribution(name)
     except PackageNotFoundError:
@@ -69,4 +72,4 @@ def is_hub(source: str) -> bool:
     """``hub:OWNER/NAME``, or a bare ``OWNER/NAME`` that is no local path."""
     if source.startswith("hub:"):
         return True
-    return source.count("/") == 1 and not source.startswith((".", "/", "~", "package:")) and not Path(source).exists()
+    return source.count("/") == 1 and not source.startswith((".", "/", "~", "package:")) and not exists(Path(source))

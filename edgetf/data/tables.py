@@ -11,6 +11,7 @@ from typing import Any
 from edgetf.core.errors import DataError, near_match, needs
 
 Record = dict[str, Any]
+BYTE_ORDER_MARK = "\ufeff"
 READABLE = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
@@ -45,7 +46,7 @@ def _decode(path: Path, encoding: str) -> str:
     tried = [name.strip() for name in encoding.split(",")]
     for name in tried:
         try:
-            return raw.decode(name)
+            return raw.decode(name).removeprefix(BYTE_ORDER_MARK)
         except UnicodeDecodeError:
             continue
         except LookupError:
@@ -58,12 +59,12 @@ def _delimited(path: Path, encoding: str, delimiter: str) -> list[Record]:
     try:
         return list(reader)
     except csv.Error as error:
-        raise DataError(f"data.source: {path}, line {reader.line_num}: {error}") from None
+        raise DataError(f"data.source: {path}, line {reader.line_num + 1}: {error}") from None
 
 
 def _json_lines(path: Path, encoding: str) -> list[Record]:
     rows = []
-    for number, line in enumerate(_decode(path, encoding).splitlines(), start=1):
+    for number, line in enumerate(_decode(path, encoding).split("\n"), start=1):  # a text may hold other line ends
         if not line.strip():
             continue
         try:
@@ -82,8 +83,8 @@ def _parquet(path: Path) -> list[Record]:
         import pyarrow.parquet as pq
     try:
         table = pq.read_table(path)
-    except pa.ArrowException as error:
-        raise DataError(f"data.source: {path}: not Parquet ({error})") from None
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"data.source: {path}: not Parquet ({' '.join(str(error).split())})") from None
     rows: list[Record] = table.to_pylist()
     return rows
 
@@ -106,7 +107,7 @@ def column(rows: list[Record], name: str, field: str) -> list[Any]:
     Raises:
         DataError: no row has it; names the near match.
     """
-    if rows and name not in rows[0]:
-        known = [str(key) for key in rows[0] if key is not None]
+    if not any(name in row for row in rows):
+        known = {str(key) for row in rows[:100] for key in row if key is not None}
         raise DataError(f"data.{field}: there is no column {name!r}{near_match(name, known)}")
     return [row.get(name) for row in rows]

@@ -170,7 +170,7 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
     from transformers import AutoTokenizer
 
     try:
-        AutoTokenizer.from_pretrained(source, use_fast=True).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False).save_pretrained(folder)
     except (OSError, ValueError, TypeError) as error:  # TypeError: transformers opens a file whose name is None
         raise ArtifactError(f"{source}: no tokenizer that can be read ({' '.join(str(error).split())[:160]})") from None
     if not (folder / "tokenizer.json").is_file():

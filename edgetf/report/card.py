@@ -27,7 +27,7 @@ def card(artifact: Artifact, rows: list[dict[str, Any]], recipe_name: str, task:
         "| | |",
         "|--|--|",
         f"| file | `{spec.model_file}`, {mebibytes(size)} |",
-        f"| parameters | {spec.params:,} |",
+        f"| parameters | {f'{spec.params:,}' if spec.params else '–'} |",
         f"| classes | {', '.join(details['label_names'])} |",
         f"| input | {', '.join(details['inputs'])}, {details['input_dtype']}, up to {details['max_length']} tokens |",
     ]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from edgetf.validation.validate import DeviceRow
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # what XML 1.0 cannot hold
 
 
 def junit(rows: Sequence[tuple[str, DeviceRow]]) -> str:
@@ -33,4 +36,8 @@ def junit(rows: Sequence[tuple[str, DeviceRow]]) -> str:
     root = ElementTree.Element("testsuites")
     root.append(suite)
     ElementTree.indent(root)
+    for element in root.iter():
+        element.text = element.text and _CONTROL.sub("", element.text)
+        for name, value in element.attrib.items():
+            element.set(name, _CONTROL.sub("", value))
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"

@@ -30,9 +30,9 @@ class Reporter:
     def say(self, line: str) -> None:
         """One line."""
         if self._bar is not None:
-            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
         else:
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:

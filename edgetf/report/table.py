@@ -71,8 +71,8 @@ def add_device_row(table: Table, name: str, row: DeviceRow) -> None:
     metrics = _metrics(row.metrics)
     drop = find_metric(metrics, "accuracy_drop")
     table.add_row(
-        name,
-        row.device,
+        Text(name),
+        Text(row.device),
         _accuracy(metrics),
         f"{drop.value:+.4f}" if drop is not None and drop.value is not None else "–",
         mebibytes(row.size_bytes),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetf.core.errors import ArtifactError, needs
+from edgetf.core.errors import ArtifactError, ParityError, needs
 
 TOKENIZER = "tokenizer.json"
 Ids = list[int]
@@ -33,12 +33,19 @@ class Batch:
     token_type_ids: NDArray[np.int64]
 
     def named(self, names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-        """The arrays that a model asks for."""
+        """The arrays that a model asks for.
+
+        Raises:
+            ParityError: it asks for another.
+        """
         known = {
             "input_ids": self.input_ids,
             "attention_mask": self.attention_mask,
             "token_type_ids": self.token_type_ids,
         }
+        strange = [name for name in names if name not in known]
+        if strange:
+            raise ParityError(f"the model asks for {', '.join(strange)}; allowed: {', '.join(known)}")
         return {name: known[name] for name in names}
 
 

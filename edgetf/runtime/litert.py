@@ -64,6 +64,7 @@ class LitertBackend:
             raise ArtifactError(f"{model}: not found")
         try:
             interpreter = Interpreter(model_path=str(model), num_threads=threads)
+            interpreter.allocate_tensors()  # only now does the delegate take its ops
             if not any(name.startswith(SIGNATURE) for name in interpreter.get_signature_list()):
                 raise ArtifactError(f"{model}: it has no {SIGNATURE}LENGTH signature; export it with edgetf")
             return LitertSession(interpreter)

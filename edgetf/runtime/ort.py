@@ -13,6 +13,7 @@ from edgetf.runtime.backend import Engine, Session
 from edgetf.runtime.encoder import Batch
 
 PROVIDER = "CPUExecutionProvider"
+_LACKS_OP = ("NOT_IMPLEMENTED", "is not a registered function/op", "No Op registered")
 
 
 class OrtSession:
@@ -52,7 +53,8 @@ class OrtBackend:
         try:
             return OrtSession(ort.InferenceSession(str(model), options, providers=[PROVIDER]))
         except Exception as error:  # the library's exceptions share no public base
-            message = " ".join(str(error).split())[:200]
-            if "NOT_IMPLEMENTED" in message or "is not a registered function/op" in message:
+            whole = " ".join(str(error).split())
+            message = whole[:120] + " … " + whole[-120:] if len(whole) > 250 else whole
+            if any(words in whole for words in _LACKS_OP):
                 raise ParityError(f"{model}: onnxruntime {ort.__version__} lacks an op of it ({message})") from None
             raise ArtifactError(f"{model}: onnxruntime cannot open it ({message})") from None

@@ -97,7 +97,7 @@ def timed_batch(model: Model, text: str, length: int) -> Batch:
     if text and (model.folder / TOKENIZER).is_file():
         words = model.encoder().pieces([text])[0][0].input_ids
         inner = words[1:-1] or words  # between the two special tokens
-        ids = [words[0], *(inner * (length // len(inner) + 1))[: length - 2], words[-1]]
+        ids = [words[0], *(inner * (length // len(inner) + 1))[: max(0, length - 2)], words[-1]][:length]
     else:
         ids = [1 + k % 100 for k in range(length)]
     row = np.asarray([ids], dtype=np.int64)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgetf.core.artifact import read_lines
 from edgetf.core.errors import ArtifactError
 from edgetf.core.metrics import Floats, Labels, wilson
 
@@ -65,13 +66,13 @@ def read_evaluation(folder: Path) -> Evaluation:
         ArtifactError: missing or broken.
     """
     path = folder / EVALUATION
+    rows = read_lines(path)
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         return Evaluation(
             texts=[row["text"] for row in rows],
-            pairs=[row["text_pair"] for row in rows] if rows and "text_pair" in rows[0] else None,
+            pairs=[row["text_pair"] for row in rows] if "text_pair" in rows[0] else None,
             labels=np.asarray([row["label"] for row in rows], dtype=np.int64),
             teacher_logits=np.asarray([row["teacher_logits"] for row in rows], float),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path}: cannot be read ({error}); run the recipe again") from None

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetf.core.artifact import Artifact
+from edgetf.core.artifact import Artifact, read_lines
 from edgetf.core.errors import ArtifactError, ParityError
 from edgetf.core.metrics import Floats, cosine
 from edgetf.runtime.classify import Model
@@ -61,17 +61,17 @@ def read_golden(folder: Path) -> Golden:
         ArtifactError: missing or broken.
     """
     path = folder / GOLDEN
+    rows = read_lines(path)
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        pairs = [row["text_pair"] for row in rows] if rows and "text_pair" in rows[0] else None
+        pairs = [row["text_pair"] for row in rows] if "text_pair" in rows[0] else None
         return Golden(
             [row["text"] for row in rows],
             pairs,
             np.asarray([row["torch_logits"] for row in rows], float),
             np.asarray([row["logits"] for row in rows], float),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path}: cannot be read ({error}); make the artifact again") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}); run the recipe again") from None
 
 
 def deployable_model(artifact: Artifact) -> Model:
@@ -84,15 +84,18 @@ def deployable_model(artifact: Artifact) -> Model:
     if artifact.spec.kind not in backends:
         raise ArtifactError(f"{artifact.path}: a {artifact.spec.kind} artifact does not run; give an exported variant")
     details = artifact.spec.details
-    return Model(
-        name=artifact.manifest.name,
-        folder=artifact.path,
-        model_file=artifact.spec.model_file,
-        backend=backends[artifact.spec.kind],
-        max_length=details["max_length"],
-        long_texts=details["long_texts"],
-        pad_id=details["pad_id"],
-    )
+    try:
+        return Model(
+            name=artifact.manifest.name,
+            folder=artifact.path,
+            model_file=artifact.spec.model_file,
+            backend=backends[artifact.spec.kind],
+            max_length=details["max_length"],
+            long_texts=details["long_texts"],
+            pad_id=details["pad_id"],
+        )
+    except KeyError as error:
+        raise ArtifactError(f"{artifact.path}: its manifest lacks {error} in `details`; make it again") from None
 
 
 def runtime_logits(model: Model, texts: list[str], pairs: list[str] | None, threads: int = 1) -> dict[str, Any]:
@@ -116,9 +119,9 @@ def torch_parity(name: str, scheme: str, torch_logits: Floats, logits: Floats) -
     """
     difference = float(np.abs(torch_logits - logits).max())
     similarity = float(cosine(torch_logits.reshape(1, -1), logits.reshape(1, -1))[0])
-    if scheme == "fp32" and difference > PARITY_FP32:
+    if scheme == "fp32" and not difference <= PARITY_FP32:  # NaN is no parity
         raise ParityError(f"{name}: logits differ from torch by {difference:.2g}, allowed: {PARITY_FP32:g}")
-    if scheme != "fp32" and similarity < COSINE_FP32_TO_INT8:
+    if scheme != "fp32" and not similarity >= COSINE_FP32_TO_INT8:
         raise ParityError(
             f"{name}: cosine {similarity:.3f} with the logits of torch, allowed: {COSINE_FP32_TO_INT8} or more; "
             "quantization broke this model"
@@ -131,5 +134,7 @@ def same_file_parity(scheme: str, golden: Floats, logits: Floats) -> str | None:
     if scheme == "fp32":
         difference = float(np.abs(golden - logits).max())
         return None if difference <= PARITY_FP32 else f"parity: logits moved by {difference:.2g} since it was made"
+    if np.array_equal(golden, logits):
+        return None
     lowest = float(cosine(golden - golden.mean(), logits - logits.mean()).min())
     return None if lowest >= COSINE_SAME_FILE else f"parity: cosine {lowest:.3f} with the golden logits"

@@ -201,7 +201,8 @@ def test_verify_refuses_a_file_outside_the_folder(tmp_path: Path, name: str) -> 
     artifact = sealed(tmp_path / "a")
     (tmp_path / "x").write_bytes(b"weights")
     entry = {"path": name, "sha256": file_sha256(tmp_path / "x"), "size_bytes": 7}
-    edit_manifest(artifact, files=[entry])
+    listed = json.loads((artifact.path / MANIFEST).read_text())["files"]
+    edit_manifest(artifact, files=[*listed, entry])
     with pytest.raises(ArtifactError, match="unsafe file name"):
         open_verified(artifact.path)
 

@@ -206,6 +206,7 @@ def test_a_missing_column_is_a_data_error(tmp_path: Path, field: str) -> None:
         ("/nowhere/rows.csv", "does not exist; give a file, a folder, package:, hub: or a data card"),
         ("rows.csv", "does not exist"),
         ("x" * 300, "data.source"),
+        ("~no_such_user_of_ours/rows.csv", "data.source"),
     ],
 )
 def test_a_source_that_is_not_there_says_what_to_give(tmp_path: Path, source: str, message: str,
