@@ -50,16 +50,7 @@ def hub(repositories: Mapping[str, Path]) -> Iterator[Hub]:
             self._answer(with_body=False)
 
         def _answer(self, with_body: bool) -> None:
-            parts = self.path.split("?")[0].strip("/").split("/")
-            match parts:
-                case ["api", kind, owner, name, "revision", revision]:
-                    status, headers, body = _repository(repositories, f"{kind}/{owner}/{name}", revision)
-                case ["datasets", owner, name, "resolve", revision, *inside]:
-                    status, headers, body = _file(repositories, f"datasets/{owner}/{name}", revision, "/".join(inside))
-                case [owner, name, "resolve", revision, *inside]:
-                    status, headers, body = _file(repositories, f"models/{owner}/{name}", revision, "/".join(inside))
-                case _:
-                    status, headers, body = 404, {}, b""
+            status, headers, body = _route(repositories, self.path)
             self.send_response(status)
             for header, value in {**headers, "Content-Length": str(len(body))}.items():
                 self.send_header(header, value)
@@ -95,6 +86,21 @@ def _refusal(repository: str) -> Answer | None:
     return (503, {}, b"{}") if owner == BROKEN else None
 
 
+def _route(repositories: Mapping[str, Path], path: str) -> Answer:
+    """The answer to a path of the hub's interface."""
+    match path.split("?")[0].strip("/").split("/"):
+        case ["api", kind, owner, name, "revision", revision]:
+            return _repository(repositories, f"{kind}/{owner}/{name}", revision)
+        case ["api", kind, owner, name, "tree", revision]:
+            return _tree(repositories, f"{kind}/{owner}/{name}", revision)
+        case ["datasets", owner, name, "resolve", revision, *inside]:
+            return _file(repositories, f"datasets/{owner}/{name}", revision, "/".join(inside))
+        case [owner, name, "resolve", revision, *inside]:
+            return _file(repositories, f"models/{owner}/{name}", revision, "/".join(inside))
+        case _:
+            return 404, {}, b""
+
+
 def _repository(repositories: Mapping[str, Path], repository: str, revision: str) -> Answer:
     """What the repository holds."""
     refusal = _refusal(repository)
@@ -116,6 +122,20 @@ def _repository(repositories: Mapping[str, Path], repository: str, revision: str
         "siblings": [{"rfilename": name} for name in files],
     }
     return 200, {"Content-Type": "application/json"}, json.dumps(content).encode()
+
+
+def _tree(repositories: Mapping[str, Path], repository: str, revision: str) -> Answer:
+    """The files of a repository, as newer clients ask for them."""
+    status, headers, body = _repository(repositories, repository, revision)
+    if status != 200:
+        return status, headers, body
+    names = [sibling["rfilename"] for sibling in json.loads(body)["siblings"]]
+    contents = {name: (repositories[repository] / name).read_bytes() for name in names}
+    listed = [
+        {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+        for name, content in contents.items()
+    ]
+    return 200, headers, json.dumps(listed).encode()
 
 
 def _file(repositories: Mapping[str, Path], repository: str, revision: str, inside: str) -> Answer:

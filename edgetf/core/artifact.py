@@ -195,13 +195,13 @@ def guard_disk(place: Path) -> Iterator[None]:
     except EdgetfError:
         raise  # it says already what happened
     except Exception as error:
-        reason = _write_problem(error)
+        reason = write_problem(error)
         if reason is None:
             raise
         raise ArtifactError(f"{place}: {reason} and run the same command again, it resumes") from error
 
 
-def _write_problem(error: BaseException | None) -> str | None:
+def write_problem(error: BaseException | None) -> str | None:
     """Why a write failed, or None where an error is something else.
 
     torch and safetensors write from C++ and Rust, and report a failed write as an error of their own kind.
@@ -238,8 +238,12 @@ def load(folder: Path) -> Artifact:
 
 def _check_types(manifest: Manifest) -> None:
     """What a manifest written elsewhere may get wrong and the code relies on."""
-    if not isinstance(manifest.spec.details, dict):
-        raise TypeError(f"details is {manifest.spec.details!r}")
+    spec = manifest.spec
+    for name, value in (("model_file", spec.model_file), ("kind", spec.kind), ("scheme", spec.scheme)):
+        if not isinstance(value, str):
+            raise TypeError(f"{name} is {value!r}")
+    if not isinstance(spec.details, dict):
+        raise TypeError(f"details is {spec.details!r}")
     for entry in manifest.files:
         if not isinstance(entry.path, str) or not isinstance(entry.size_bytes, int):
             raise TypeError(f"files has {entry!r}")

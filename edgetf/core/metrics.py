@@ -89,9 +89,12 @@ def mcnemar(only_first: int, only_second: int) -> float:
     >>> round(mcnemar(1, 9), 4)
     0.0215
     """
-    n = only_first + only_second
-    tail = sum(math.comb(n, k) for k in range(min(only_first, only_second) + 1))
-    return min(1.0, 2.0 * float(tail / 2**n) if n < 1000 else 2.0 * math.exp(math.log(tail) - n * math.log(2)))
+    n, fewer = only_first + only_second, min(only_first, only_second)
+    # logarithms of binomial terms: exact integers grow too large for thousands of rows
+    logs = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(fewer + 1)]
+    highest = max(logs)
+    tail = math.log(math.fsum(math.exp(value - highest) for value in logs)) + highest
+    return min(1.0, 2.0 * math.exp(tail - n * math.log(2)))
 
 
 def accuracy_drop(reference: NDArray[np.bool_], candidate: NDArray[np.bool_]) -> Metric:

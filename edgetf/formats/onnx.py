@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgetf.core.artifact import write_problem
 from edgetf.core.errors import ParityError, needs
 from edgetf.core.quiet import quiet
 from edgetf.formats.wrapper import LogitsOnly
@@ -61,6 +62,8 @@ def export_onnx(model: Any, path: Path, opset: int) -> tuple[str, ...]:
                 verbose=False,
             )
     except (RuntimeError, ValueError, torch.onnx.OnnxExporterError) as error:
+        if write_problem(error):
+            raise
         raise ParityError(f"export: torch cannot write this model as ONNX ({first_cause(error)})") from None
     return graph.input_names
 

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from edgetf.core.artifact import write_problem
 from edgetf.core.errors import ParityError, needs
 from edgetf.core.quiet import quiet
 from edgetf.formats.onnx import GraphSummary
@@ -33,6 +34,8 @@ def export_tflite(model: Any, path: Path, lengths: tuple[int, ...]) -> tuple[str
                 converter = converter.signature(f"{SIGNATURE}{length}", graph, sample_kwargs=named)
             converter.convert().export(str(path))
     except Exception as error:  # the converter raises many kinds, none of its own
+        if write_problem(error):
+            raise
         reason = " ".join(str(error).split())[:300]
         raise ParityError(f"export: litert-torch cannot write this model as TFLite ({reason})") from error
     return graph.input_names

@@ -16,6 +16,7 @@ WEIGHTS = "model.safetensors"
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt",
 )  # fmt: skip
+_VOCABULARIES = ("vocab.txt", "vocab.json", "*.model")
 _PICKLES = ("pytorch_model.bin", "*.pt", "*.pth", "*.ckpt")
 _HUB_FILES = ("*.json", "*.txt", "*.safetensors")
 
@@ -167,6 +168,8 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
             shutil.copyfile(source / name, folder / name)
     if (folder / "tokenizer.json").is_file():
         return
+    if not any(next(source.glob(pattern), None) for pattern in _VOCABULARIES):  # transformers 5 would make an empty one
+        raise ArtifactError(f"{source}: no tokenizer: it has neither tokenizer.json nor a vocabulary")
     from transformers import AutoTokenizer
 
     try:

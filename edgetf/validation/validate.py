@@ -101,7 +101,7 @@ def validate(
     if unavailable is not None:
         row.how, row.why = "not_measured", [f"not measured: {unavailable}"]
         return judged(row, budget)
-    row.problems = _check_parity(artifact, model, settings)
+    row.problems = _check_parity(row, artifact, model, settings)
     if reference is not None:
         rows = read_evaluation(reference.path)
         row.metrics = [metric.to_json() for metric in _measure_accuracy(row, model, rows, settings, tick)]
@@ -113,11 +113,18 @@ def validate(
     return judged(row, budget)
 
 
-def _check_parity(artifact: Artifact, model: Model, settings: Settings) -> list[str]:
+def _check_parity(row: DeviceRow, artifact: Artifact, model: Model, settings: Settings) -> list[str]:
     golden = read_golden(artifact.path)
     answer = runtime_logits(model, golden.texts, golden.pairs, settings.threads)
+    _take_memory(row, answer)
     problem = same_file_parity(artifact.spec.scheme, golden.logits, np.asarray(answer["logits"]))
     return [problem] if problem else []
+
+
+def _take_memory(row: DeviceRow, answer: dict[str, Any]) -> None:
+    """What the runner says of a process that held this model alone."""
+    row.load_ms, row.first_ms = round(answer["load_ms"], 2), round(answer["first_ms"], 3)
+    row.peak_rss_bytes = answer["peak_rss_bytes"]
 
 
 def _measure_accuracy(
@@ -134,8 +141,7 @@ def _measure_accuracy(
     logits = np.asarray(answer["logits"])
     if logits.shape != rows.teacher_logits.shape:
         raise ArtifactError(f"{model.name}: {logits.shape[1]} classes, its teacher has {rows.classes}")
-    row.load_ms, row.first_ms = round(answer["load_ms"], 2), round(answer["first_ms"], 3)
-    row.peak_rss_bytes = answer["peak_rss_bytes"]
+    _take_memory(row, answer)
     predicted = np.asarray(logits.argmax(axis=1), dtype=np.int64)
     return compare_with_teacher(predicted, rows.teacher, rows.labels, rows.classes)
 

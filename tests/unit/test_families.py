@@ -28,7 +28,7 @@ MOBILEBERT_SHAPES: dict[str, dict[str, Any]] = {
     "four feed-forwards": {"num_feedforward_networks": 4},
     "one feed-forward": {"num_feedforward_networks": 1},
     "layer norm": {"normalization_type": "layer_norm"},
-    "unequal widths": {"intra_bottleneck_size": 8, "embedding_size": 24},
+    "unequal widths": {"intra_bottleneck_size": 8, "true_hidden_size": 8, "embedding_size": 24},
     "plain pooler": {"classifier_activation": False},
 }
 CASES = [(name, shape) for name in FAMILY_NAMES for shape in SHAPES] + [("mobilebert", s) for s in MOBILEBERT_SHAPES]
