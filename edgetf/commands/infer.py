@@ -10,8 +10,8 @@ from edgetf.core.artifact import open_verified
 from edgetf.core.errors import EXIT_FINE, ConfigError
 from edgetf.core.metrics import softmax
 from edgetf.core.quiet import quiet
-from edgetf.runtime.backend import load_backend
 from edgetf.runtime.classify import classify
+from edgetf.runtime.load import load_backend
 from edgetf.validation.golden import deployable_model
 
 

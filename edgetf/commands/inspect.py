@@ -8,8 +8,9 @@ from typing import Any
 from rich.table import Table
 
 from edgetf.commands.output import print_json
-from edgetf.core.artifact import MANIFEST, Artifact, file_sha256, open_verified, verify
+from edgetf.core.artifact import MANIFEST, Artifact, open_verified, verify
 from edgetf.core.errors import EXIT_FINE, ArtifactError
+from edgetf.core.files import file_sha256
 from edgetf.core.quiet import quiet
 from edgetf.pipeline.run import artifacts_in
 from edgetf.report.table import console

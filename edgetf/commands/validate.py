@@ -6,10 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from edgetf.commands.output import exit_code_of, print_json
-from edgetf.core.artifact import guard_disk, open_verified
+from edgetf.core.artifact import open_verified
 from edgetf.core.budget import overall, parse_budget
 from edgetf.core.device import load_device
 from edgetf.core.errors import ConfigError
+from edgetf.core.files import guard_disk
 from edgetf.core.made import made_with
 from edgetf.report.junit import junit as to_junit
 from edgetf.report.markdown import rows_markdown

@@ -6,27 +6,23 @@ is renamed. A killed run therefore leaves nothing that looks whole, and what exi
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edgetf.core.errors import ArtifactError, EdgetfError
+from edgetf.core.errors import ArtifactError
+from edgetf.core.files import file_sha256, guard_disk, read_json, write_json
 from edgetf.core.metrics import Metric
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint"
 _KEY_FILE = ".key"
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
-_FOREIGN_WRITE_ERRORS = ("inline_container.cc", "PytorchStreamWriter failed", "os error 28", "os error 27")
 
 
 @dataclass(frozen=True)
@@ -131,15 +127,6 @@ class Artifact:
         return self.path / self.spec.model_file
 
 
-def file_sha256(path: Path) -> str:
-    """sha256 of a file, read in blocks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def key_of(record: Any) -> str:
     """sha256 of a JSON value in canonical form.
 
@@ -148,72 +135,6 @@ def key_of(record: Any) -> str:
     """
     text = json.dumps(record, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def read_lines(path: Path) -> list[Any]:
-    """The values of a JSON Lines file; a line ends at a line feed only, because a text may hold other line ends.
-
-    Raises:
-        ArtifactError: it is missing, broken, or empty.
-    """
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: cannot be read ({error}); run the recipe again") from None
-    if not rows:
-        raise ArtifactError(f"{path}: has no rows; run the recipe again")
-    return rows
-
-
-def write_json(path: Path, record: Any) -> None:
-    """Write a JSON file whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    with guard_disk(path):
-        part.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        part.replace(path)
-
-
-def read_json(path: Path) -> Any:
-    """Parse a JSON file.
-
-    Raises:
-        ArtifactError: it is missing or not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArtifactError(f"{path}: not found; give the folder that `edgetf compress` wrote") from None
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: cannot be read as JSON ({error}); make it again") from None
-
-
-@contextmanager
-def guard_disk(place: Path) -> Iterator[None]:
-    """Turn a full disk, a read-only or a forbidden place into one clear message."""
-    try:
-        yield
-    except EdgetfError:
-        raise  # it says already what happened
-    except Exception as error:
-        reason = write_problem(error)
-        if reason is None:
-            raise
-        raise ArtifactError(f"{place}: {reason} and run the same command again, it resumes") from error
-
-
-def write_problem(error: BaseException | None) -> str | None:
-    """Why a write failed, or None where an error is something else.
-
-    torch and safetensors write from C++ and Rust, and report a failed write as an error of their own kind.
-    """
-    while error is not None:
-        number = getattr(error, "errno", None)
-        if number in _DISK_FULL or any(words in str(error) for words in _FOREIGN_WRITE_ERRORS):
-            return "the disk or its quota is full; free some space"
-        if number in _FORBIDDEN:
-            return "no permission to write there; choose another --out"
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def load(folder: Path) -> Artifact:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgetf.core.artifact import write_problem
 from edgetf.core.errors import ParityError, needs
+from edgetf.core.files import write_problem
 from edgetf.core.quiet import quiet
 from edgetf.formats.wrapper import LogitsOnly
 

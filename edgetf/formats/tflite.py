@@ -6,8 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from edgetf.core.artifact import write_problem
 from edgetf.core.errors import ParityError, needs
+from edgetf.core.files import write_problem
 from edgetf.core.quiet import quiet
 from edgetf.formats.onnx import GraphSummary
 from edgetf.formats.wrapper import LogitsOnly

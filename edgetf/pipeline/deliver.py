@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from edgetf.core.artifact import Artifact, Spec, read_json, write_json
+from edgetf.core.artifact import Artifact, Spec
 from edgetf.core.device import DeviceProfile, load_device
+from edgetf.core.files import read_json, write_json
 from edgetf.core.metrics import Metric, compare_with_teacher
 from edgetf.report.card import write_card
 from edgetf.stages.context import Context

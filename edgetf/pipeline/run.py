@@ -22,9 +22,10 @@ from edgetf.config.recipe import (
     PruneConfig,
     QuantizeConfig,
 )
-from edgetf.core.artifact import Artifact, Spec, file_sha256, load, read_json, write_json
+from edgetf.core.artifact import Artifact, Spec, load
 from edgetf.core.device import Format, load_device
 from edgetf.core.errors import needs
+from edgetf.core.files import file_sha256, read_json, write_json
 from edgetf.core.made import machine, made_with
 from edgetf.core.quiet import quiet
 from edgetf.models.checkpoint import WEIGHTS, copy_checkpoint, locate_teacher, read_config

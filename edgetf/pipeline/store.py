@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgetf.core.artifact import Artifact, Spec, guard_disk, key_of, link_copy, load, open_verified, seal
+from edgetf.core.artifact import Artifact, Spec, key_of, link_copy, load, open_verified, seal
 from edgetf.core.errors import ArtifactError
+from edgetf.core.files import guard_disk
 from edgetf.core.made import made_with
 from edgetf.core.places import cache_folder
 

@@ -18,7 +18,7 @@ StageArtifacts = tuple[str, list[Artifact], bool, Artifact | None]
 
 def _host(artifact: Artifact | None) -> dict[str, Any] | None:
     """The first device row of a delivered artifact, where it was measured."""
-    from edgetf.core.artifact import read_json
+    from edgetf.core.files import read_json
 
     path = artifact.path / "validation.json" if artifact else None
     rows = read_json(path) if path is not None and path.is_file() else []

@@ -1,13 +1,11 @@
-"""What a runtime must offer, and the ones there are. Others join by the entry point group `edgetf.backends`."""
+"""What a runtime must offer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
 
-from edgetf.core.errors import DeviceError, near_match
 from edgetf.core.metrics import Floats
 from edgetf.runtime.encoder import Batch
 
@@ -45,37 +43,6 @@ class Backend(Protocol):
             ParityError: it holds an op that the runtime lacks.
         """
         ...
-
-
-def load_backend(name: str) -> Backend:
-    """The backend of that name.
-
-    Raises:
-        DeviceError: unknown, or its package is missing.
-    """
-    match name:
-        case "ort":
-            from edgetf.runtime.ort import OrtBackend
-
-            return OrtBackend()
-        case "litert":
-            from edgetf.runtime.litert import LitertBackend
-
-            return LitertBackend()
-        case "fake":
-            from edgetf.runtime.fake import FakeBackend
-
-            return FakeBackend()
-        case _:
-            return _plugin(name)
-
-
-def _plugin(name: str) -> Backend:
-    found = {point.name: point for point in entry_points(group="edgetf.backends")}
-    if name not in found:
-        raise DeviceError(f"backend {name}: not known{near_match(name, ['ort', 'litert', *found])}")
-    backend: Backend = found[name].load()()
-    return backend
 
 
 def fitting_length(lengths: tuple[int, ...] | None, tokens: int) -> int:

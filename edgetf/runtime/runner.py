@@ -18,9 +18,10 @@ import numpy as np
 
 from edgetf.core.errors import EdgetfError
 from edgetf.core.made import load_average, machine
-from edgetf.runtime.backend import fitting_length, load_backend
+from edgetf.runtime.backend import fitting_length
 from edgetf.runtime.classify import Model, classify
 from edgetf.runtime.encoder import TOKENIZER, Batch
+from edgetf.runtime.load import load_backend
 from edgetf.runtime.timing import interleaved_ms
 
 Request = dict[str, Any]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from edgetf.core.artifact import Artifact, read_json, write_json
+from edgetf.core.artifact import Artifact
+from edgetf.core.files import read_json, write_json
 from edgetf.core.metrics import Floats
 from edgetf.models.checkpoint import copy_tokenizer
 from edgetf.runtime.classify import Model

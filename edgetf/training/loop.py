@@ -23,7 +23,8 @@ from accelerate.utils import set_seed
 from torch import Tensor
 
 from edgetf.config.recipe import TrainingConfig
-from edgetf.core.artifact import CHECKPOINT, guard_disk
+from edgetf.core.artifact import CHECKPOINT
+from edgetf.core.files import guard_disk
 from edgetf.runtime.encoder import Encoder
 from edgetf.training.batches import BucketSampler, Collator, Rows, TensorBatch
 from edgetf.training.threads import choose_threads

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgetf.core.artifact import guard_disk, key_of
+from edgetf.core.artifact import key_of
+from edgetf.core.files import guard_disk
 from edgetf.core.places import cache_folder
 from edgetf.models.families import family_of
 from edgetf.runtime.encoder import Encoder

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from edgetf.core.artifact import read_lines
 from edgetf.core.errors import ArtifactError
+from edgetf.core.files import read_lines
 from edgetf.core.metrics import Floats, Labels, wilson
 
 EVALUATION = "evaluation.jsonl"

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from edgetf.core.artifact import Artifact, read_lines
+from edgetf.core.artifact import Artifact
 from edgetf.core.errors import ArtifactError, ParityError
+from edgetf.core.files import read_lines
 from edgetf.core.metrics import Floats, cosine
 from edgetf.runtime.classify import Model
 from edgetf.runtime.encoder import Piece

@@ -12,8 +12,9 @@ import pytest
 from tiny_graphs import BIAS, CLASSES, LENGTHS, WEIGHT, WORDS, expected, write_fake, write_onnx, write_tflite
 
 from edgetf.core.errors import ArtifactError, DeviceError, ParityError
-from edgetf.runtime.backend import Backend, Session, fitting_length, load_backend
+from edgetf.runtime.backend import Backend, Session, fitting_length
 from edgetf.runtime.encoder import Batch
+from edgetf.runtime.load import load_backend
 
 PLUGIN = "from edgetf.runtime.fake import FakeBackend\n\nclass Plugged(FakeBackend):\n    name = 'plugged'\n"
 KINDS = {

@@ -18,18 +18,15 @@ from edgetf.core.artifact import (
     MANIFEST,
     Artifact,
     Spec,
-    file_sha256,
-    guard_disk,
     key_of,
     link_copy,
     load,
     open_verified,
-    read_json,
     seal,
     verify,
-    write_json,
 )
 from edgetf.core.errors import ArtifactError, DeviceError
+from edgetf.core.files import file_sha256, guard_disk, read_json, write_json
 from edgetf.core.metrics import Metric
 
 Write = Callable[[Path], tuple[Spec, float]]
