@@ -75,7 +75,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     teacher = folder / "teacher"
     teacher.mkdir()
     tiny_classifier("bert", teacher, labels)
-    training = {"epochs": 6, "batch_size": 16, "learning_rate": 0.003, "threads": 1}
+    training = {"epochs": 10, "batch_size": 16, "learning_rate": 0.005, "threads": 1}
     recipe = folder / "tiny.yaml"
     recipe.write_text(
         yaml.safe_dump(
