@@ -26,7 +26,7 @@ from edgetf.report.table import run_tables
 HERE = Path(__file__).resolve().parent
 
 
-def hold(name: str, text: str) -> None:
+def assert_golden(name: str, text: str) -> None:
     """The text is that of the golden file."""
     path = HERE / name
     if os.environ.get("EDGETF_GOLDEN") == "write":
@@ -42,23 +42,23 @@ def report() -> dict[str, Any]:
 
 
 def test_markdown(report: dict[str, Any]) -> None:
-    hold("report.md", run_markdown(report))
+    assert_golden("report.md", run_markdown(report))
 
 
 def test_junit(report: dict[str, Any]) -> None:
-    hold("report.xml", junit(rows_of(report)))
+    assert_golden("report.xml", junit(rows_of(report)))
 
 
 def test_tables(report: dict[str, Any]) -> None:
     console = Console(width=140, record=True, file=io.StringIO(), color_system=None)
     console.print(run_tables(report))
-    hold("tables.txt", "\n".join(line.rstrip() for line in console.export_text().splitlines()) + "\n")
+    assert_golden("tables.txt", "\n".join(line.rstrip() for line in console.export_text().splitlines()) + "\n")
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_resolved_recipe(name: str) -> None:
-    hold(f"{name}.yaml", yaml.safe_dump(load_recipe(name).model_dump(mode="json"), sort_keys=False))
+    assert_golden(f"{name}.yaml", yaml.safe_dump(load_recipe(name).model_dump(mode="json"), sort_keys=False))
 
 
 def test_recipe_fields() -> None:
-    hold("fields.txt", "\n".join(sorted(siblings(Recipe, ("",)))) + "\n")
+    assert_golden("fields.txt", "\n".join(sorted(siblings(Recipe, ("",)))) + "\n")
