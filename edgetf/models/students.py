@@ -150,4 +150,7 @@ def _mobilebert(student: MobileBert, teacher: Any) -> Any:
     target = made.get_input_embeddings().weight
     with torch.no_grad():
         target[:, :size] = projected / projected.std() * target.std()
+        # Zero, as MobileBERT has it: a token also reads its neighbors' embeddings, so the last one would else tell
+        # padding from the end of the input, and a padded batch answer otherwise than a single text.
+        target[config.pad_token_id] = 0
     return made

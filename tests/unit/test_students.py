@@ -190,6 +190,18 @@ class TestMobileBert:
         made = build_student(SMALL.model_copy(update={"embedding_size": 48}), teacher)
         assert correlation(words_of(made), words_of(teacher)) > 0.5
 
+    def test_padding_changes_no_answer(self, teacher: Any) -> None:
+        """A token reads its neighbors too, so the padding after the last one must look like the end of the input."""
+        made = build_student(SMALL, teacher).eval()
+        ids = torch.arange(10, 22)[None]
+        padded = torch.nn.functional.pad(ids, (0, 5), value=made.config.pad_token_id)
+        with torch.no_grad():
+            made.get_input_embeddings().weight.mul_(50)  # as training would, so that a difference shows
+            alone = made(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+            mask = (torch.arange(17) < 12).long()[None]
+            beside = made(input_ids=padded, attention_mask=mask).logits
+        torch.testing.assert_close(beside, alone, rtol=0, atol=1e-5)
+
     def test_embedding_has_the_size_of_a_fresh_one(self, teacher: Any) -> None:
         torch.manual_seed(0)
         made = build_student(SMALL, teacher)
