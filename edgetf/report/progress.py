@@ -26,6 +26,7 @@ class Reporter:
         self._name = ""
         self._said = 0.0
         self._started = 0.0
+        self._first: tuple[int, float] | None = None  # what was done when counting began, and when
 
     def say(self, line: str) -> None:
         """One line."""
@@ -37,7 +38,7 @@ class Reporter:
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Show the progress of a step while the block runs."""
-        self._name, self._said = name, time.monotonic()
+        self._name, self._said, self._first = name, time.monotonic(), None
         self._started = time.monotonic()
         if not self._console.is_terminal:
             self.say(f"{name} …")
@@ -63,8 +64,11 @@ class Reporter:
             self._bar.update(self._task, completed=done, total=total, note=note)
             return
         now = time.monotonic()
-        if now - self._said < PLAIN_SECONDS or not done:
+        if self._first is None or done < self._first[0]:  # a new phase of the step, or one that resumes in its middle
+            self._first = (done, now)
+        begun, since = self._first
+        if now - self._said < PLAIN_SECONDS or done <= begun:
             return
         self._said = now
-        left = (now - self._started) * (total - done) / done
+        left = (now - since) * (total - done) / (done - begun)
         self.say(f"{self._name}: {done}/{total}, {note}, about {left:.0f} s left")

@@ -45,9 +45,22 @@ def test_updates_say_how_far_and_how_long_still(stream: io.StringIO, monkeypatch
     monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
     reporter = Reporter(stream)
     with reporter.step("distill"):
+        reporter.update(1, 10, "loss 0.6")  # counting begins here
         reporter.update(5, 10, "loss 0.5")
     line = stream.getvalue().splitlines()[1]
     assert re.fullmatch(r"distill: 5/10, loss 0\.5, about \d+ s left", line)
+
+
+def test_what_a_resumed_step_had_done_before_is_not_counted_as_speed(
+    stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 0.0, 10.0, 30.0, 40.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    reporter = Reporter(stream)
+    with reporter.step("distill"):
+        reporter.update(500, 1000, "loss 0.5")
+        reporter.update(510, 1000, "loss 0.5")  # ten more in twenty seconds
+    assert "510/1000, loss 0.5, about 980 s left" in stream.getvalue()
 
 
 def test_nothing_is_foretold_before_the_first_part_is_done(
