@@ -3,7 +3,9 @@
 Magnitude: the norm of a neuron's incoming weights times that of its outgoing ones.
 
 First-order Taylor (Molchanov et al. 2017; for heads Michel et al. 2019): removing a unit with activation a changes
-the loss L by about ``a · dL/da``, so its importance is ``mean over rows of |Σ over tokens a · dL/da|``.
+the loss L by about ``a · dL/da``, so its importance is the sum over rows of ``|Σ over tokens a · dL/da|``. What stands
+between the bars is the gradient by a mask on the unit; the sum of its squares is the diagonal of the empirical Fisher
+information (Kwon et al. 2022).
 """
 
 from __future__ import annotations
@@ -28,15 +30,15 @@ def head_magnitude(output: Tensor, heads: int) -> Tensor:
     return output.view(output.shape[0], heads, -1).pow(2).sum(dim=(0, 2)).sqrt()
 
 
-def taylor(activation: Tensor, gradient: Tensor, units: int) -> Tensor:
-    """Importance (U,) summed over the rows of a batch, from an activation (B, T, U · D) and its gradient.
+def mask_gradients(activation: Tensor, gradient: Tensor, units: int) -> Tensor:
+    """Gradient (B, U) of each row's loss by masks on the units, from an activation (B, T, U · D) and its gradient.
 
     >>> a = torch.tensor([[[1.0, 2.0]], [[1.0, 0.0]]])
-    >>> taylor(a, torch.tensor([[[2.0, 1.0]], [[-2.0, 1.0]]]), 2).tolist()
-    [4.0, 2.0]
+    >>> mask_gradients(a, torch.tensor([[[2.0, 1.0]], [[-2.0, 1.0]]]), 2).tolist()
+    [[2.0, 2.0], [-2.0, 0.0]]
     """
     change = (activation * gradient).view(activation.shape[0], activation.shape[1], units, -1)
-    return change.sum(dim=(1, 3)).abs().sum(dim=0)
+    return change.sum(dim=(1, 3))
 
 
 def most_important(importance: Tensor, keep: int) -> Tensor:

@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from edgetf.config.overrides import apply_overrides
-from edgetf.config.recipe import STAGE_ORDER, Recipe
+from edgetf.config.recipe import Recipe
+from edgetf.config.stages import STAGE_ORDER
 from edgetf.core.device import load_device
 from edgetf.core.errors import ConfigError, near_match
 from edgetf.core.files import is_file, read_yaml

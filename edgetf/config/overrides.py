@@ -12,7 +12,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from edgetf.config.recipe import STAGE_ORDER, Recipe
+from edgetf.config.recipe import Recipe
+from edgetf.config.stages import STAGE_ORDER
 from edgetf.core.errors import ConfigError, near_match
 
 Tree = dict[str, Any]
@@ -51,39 +52,56 @@ def _value(path: str, text: str) -> Any:
 
 def _put(tree: Tree, path: list[str], value: Any) -> None:
     head, rest = path[0], path[1:]
-    if head in STAGE_ORDER:
+    named = [stage["name"] for stage in _stages(tree) if "name" in stage]
+    if head in STAGE_ORDER or head in named:
         _put_in_stage(tree, head, rest, value)
         return
     if head not in Recipe.model_fields:
-        known = [*Recipe.model_fields, *STAGE_ORDER]
+        known = [*Recipe.model_fields, *STAGE_ORDER, *named]
         raise ConfigError(f"{head}: not a recipe field or stage{near_match(head, known)}")
-    node = tree
-    for part in path[:-1]:
-        inner = node.setdefault(part, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"{'.'.join(path)}: {part} is {inner!r}, which has no fields")
-        node = inner
-    node[path[-1]] = value
+    if not rest:
+        tree[head] = value
+        return
+    inner = tree.setdefault(head, {})
+    if not isinstance(inner, dict):
+        raise ConfigError(f"{'.'.join(path)}: {head} is {inner!r}, which has no fields")
+    _put_inside(inner, head, rest, value)
+
+
+def _stages(tree: Tree) -> list[Tree]:
+    """The stages that are mappings; what else stands there is the schema's to refuse."""
+    stages = tree.get("stages")
+    return [stage for stage in stages if isinstance(stage, dict)] if isinstance(stages, list) else []
 
 
 def _put_in_stage(tree: Tree, name: str, rest: list[str], value: Any) -> None:
     stages = tree.setdefault("stages", [])
     if not isinstance(stages, list):
         raise ConfigError(f"stages: got {stages!r}, allowed: a list, so {name} cannot be placed")
-    mine = next((stage for stage in stages if isinstance(stage, dict) and stage.get("stage") == name), None)
+    mine = next((stage for stage in _stages(tree) if stage.get("name", stage.get("stage")) == name), None)
     if not rest:
         if value is not None:
             raise ConfigError(f"{name}: got {value!r}; a stage is dropped by {name}=null, or set by {name}.FIELD=value")
         if mine is not None:
             stages.remove(mine)
         return
-    if len(rest) > 1:
-        raise ConfigError(f"{name}.{'.'.join(rest)}: a stage has plain fields only")
     if mine is None:  # a stage that the recipe lacks is added in its place of the order
         mine = {"stage": name}
         stages.append(mine)
         stages.sort(key=_order)
-    mine[rest[0]] = value
+    _put_inside(mine, name, rest, value)
+
+
+def _put_inside(node: Tree, place: str, path: list[str], value: Any) -> None:
+    """Set a field, or a field of a field."""
+    for part in path[:-1]:
+        inner = node.get(part)
+        if inner is None:
+            inner = node[part] = {}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{place}.{'.'.join(path)}: {part} is {inner!r}, which has no fields")
+        node = inner
+    node[path[-1]] = value
 
 
 def _order(stage: Any) -> int:

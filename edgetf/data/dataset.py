@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgetf.config.recipe import DataConfig
+from edgetf.config.data import DataConfig
 from edgetf.core.artifact import key_of
 from edgetf.core.errors import ConfigError, DataError, near_match
 from edgetf.core.files import exists
@@ -22,6 +22,7 @@ from edgetf.data.locate import hub_snapshot, is_hub, package_path
 from edgetf.data.tables import READABLE, column, read_table
 
 MIN_ROWS_PER_CLASS = 3
+NO_LABEL = -100  # of a text that only the teacher has an opinion on; torch's cross-entropy leaves it out
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,12 @@ class Dataset:
     fingerprint: str
     duplicates: int
     conflicts: int
+    unlabelled: Split | None = None  # more texts for distillation; their labels are NO_LABEL
+
+    def transfer_fingerprint(self) -> str:
+        """Of all that a student may learn from; `fingerprint` leaves out the unlabelled texts, and fits a teacher."""
+        more = self.unlabelled
+        return self.fingerprint if more is None else key_of([self.fingerprint, more.texts, more.pairs])
 
 
 def renumbered(data: Dataset, ids: list[int]) -> Dataset:
@@ -101,6 +108,7 @@ def load_dataset(config: DataConfig) -> Dataset:
     refuse_leaks(splits["train"], splits["test"], "training")
     refuse_leaks(splits["dev"], splits["test"], "dev")
     contents = {use: [split.texts, split.pairs, split.labels] for use, split in splits.items()}
+    unlabelled = _unlabelled(config, list(splits.values())) if config.unlabelled else None
     return Dataset(
         label_names=names,
         train=splits["train"],
@@ -109,7 +117,22 @@ def load_dataset(config: DataConfig) -> Dataset:
         fingerprint=key_of({"names": names, **contents}),
         duplicates=duplicates,
         conflicts=conflicts,
+        unlabelled=unlabelled,
     )
+
+
+def _unlabelled(config: DataConfig, others: list[Split]) -> Split:
+    """Texts that stand in no split, each once. What the evaluation rows hold must not be learned from either."""
+    texts, pairs, _ = _read(config, str(config.unlabelled), labelled=False)
+    rows = Split(texts, pairs, [NO_LABEL] * len(texts))
+    seen = {split.identity(row) for split in others for row in range(len(split))} | {""}
+    kept = []
+    for row in range(len(rows)):
+        identity = rows.identity(row)
+        if identity not in seen:
+            seen.add(identity)
+            kept.append(row)
+    return rows.select(kept)
 
 
 def refuse_leaks(used: Split, evaluation: Split, use: str) -> None:
@@ -127,8 +150,8 @@ def refuse_leaks(used: Split, evaluation: Split, use: str) -> None:
         )
 
 
-def _read(config: DataConfig, source: str) -> tuple[list[str], list[str] | None, list[str]]:
-    """The text, pair and label columns of one source."""
+def _read(config: DataConfig, source: str, labelled: bool = True) -> tuple[list[str], list[str] | None, list[str]]:
+    """The text, pair and label columns of one source; without labels where they are not asked for."""
     card = load_card(source)
     path, encoding = _resolve(config, source, card)
     rows = read_table(path, encoding)
@@ -141,6 +164,8 @@ def _read(config: DataConfig, source: str) -> tuple[list[str], list[str] | None,
     pairs = None
     if config.text_pair is not None:
         pairs = [_as_text(value) for value in column(rows, config.text_pair, "text_pair")]
+    if not labelled:
+        return texts, pairs, []
     labels = [_as_text(value).strip() for value in column(rows, label, "label")]
     missing = sum(not value for value in labels)
     if missing:

@@ -148,12 +148,13 @@ def load_weights(model: Any, path: Path, new_head: bool = False) -> None:
 
 
 def save_classifier(model: Any, folder: Path, tokenizer_from: Path) -> int:
-    """Write config.json, model.safetensors and the tokenizer; returns the number of weights."""
+    """Write config.json, model.safetensors and, unless it lies there already, the tokenizer; returns the weights."""
     from edgetf.models.slicing import record_shapes
 
     record_shapes(model)
     model.save_pretrained(folder, safe_serialization=True)
-    copy_tokenizer(tokenizer_from, folder)
+    if tokenizer_from != folder:
+        copy_tokenizer(tokenizer_from, folder)
     return int(sum(parameter.numel() for parameter in model.parameters()))
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from edgetf.config.recipe import FromTeacher, MobileBert, PruneConfig, Student
+from edgetf.config.stages import PruneConfig
+from edgetf.config.student import FromTeacher, MobileBert, Student
 from edgetf.core.errors import ConfigError
 from edgetf.core.quiet import quiet
 from edgetf.models.families import family_of
-from edgetf.models.families.family import ATTENTION_WIDTH, Config, Cost
+from edgetf.models.families.family import Config, Cost, LayerShape, Shape
+from edgetf.models.shapes import narrowed_layers, shape_of, with_shape
+
+HIDDEN_MULTIPLE = 32  # kept hidden dimensions are a multiple of at most this: it is narrow, and half a head is no head
 
 
 def spread_layers(teacher_layers: int, student_layers: int) -> list[int]:
@@ -24,20 +29,11 @@ def student_config(student: Student, teacher: Config) -> dict[str, Any]:
     """The Hugging Face config of the student, as a mapping.
 
     Raises:
-        ConfigError: more layers than the teacher has, or one that it lacks.
+        ConfigError: more layers, heads or width than the teacher has, or a layer that it lacks.
     """
-    family = family_of(teacher["model_type"])
     match student:
         case FromTeacher():
-            layers = int(teacher[family.num_hidden_layers])
-            if student.num_hidden_layers > layers:
-                raise ConfigError(
-                    f"student.num_hidden_layers: got {student.num_hidden_layers}, allowed: up to the teacher's {layers}"
-                )
-            wrong = [layer for layer in student.layers or () if not 0 <= layer < layers]
-            if wrong:
-                raise ConfigError(f"student.layers: got {wrong[0]}, allowed: 0 to {layers - 1}")
-            return {**teacher, family.num_hidden_layers: student.num_hidden_layers}
+            return _config_from_teacher(student, teacher)
         case MobileBert():
             shape = student.model_dump(exclude={"architecture"})
             shape["true_hidden_size"] = student.intra_bottleneck_size
@@ -46,16 +42,57 @@ def student_config(student: Student, teacher: Config) -> dict[str, Any]:
             return {"model_type": "mobilebert", "type_vocab_size": 2, **kept, **shape}
 
 
-def pruned_config(config: Config, prune: PruneConfig) -> dict[str, Any]:
-    """The config after structured pruning, for costing: fewer neurons, and a narrower attention for fewer heads."""
-    family = family_of(config["model_type"])
-    neurons, heads = family.intermediate_size, int(config[family.num_attention_heads])
-    width = int(config.get("intra_bottleneck_size", config[family.hidden_size]))
-    return {
-        **config,
-        neurons: kept_width(int(config[neurons]), prune.ffn_ratio, prune.round_to),
-        ATTENTION_WIDTH: width // heads * kept_heads(heads, prune.head_ratio),
+def _config_from_teacher(student: FromTeacher, teacher: Config) -> dict[str, Any]:
+    shape = shape_of(teacher)
+    layers = len(shape.layers)
+    if student.num_hidden_layers > layers:
+        raise ConfigError(
+            f"student.num_hidden_layers: got {student.num_hidden_layers}, allowed: up to the teacher's {layers}"
+        )
+    wrong = [layer for layer in student.layers or () if not 0 <= layer < layers]
+    if wrong:
+        raise ConfigError(f"student.layers: got {wrong[0]}, allowed: 0 to {layers - 1}")
+    most = {
+        "hidden_size": shape.hidden_size,
+        "intermediate_size": max(max(layer.neurons) for layer in shape.layers),
+        "num_attention_heads": max(layer.heads for layer in shape.layers),
     }
+    problems = [
+        f"student.{name}: got {getattr(student, name)}, allowed: up to the teacher's {limit}"
+        for name, limit in most.items()
+        if (getattr(student, name) or 0) > limit
+    ]
+    if problems:
+        raise ConfigError(problems)
+    chosen = replace(shape, layers=tuple(shape.layers[k] for k in chosen_layers(student, layers)))
+    narrow = narrowed_layers(chosen, student.num_attention_heads, student.intermediate_size)
+    return with_shape(teacher, replace(narrow, hidden_size=student.hidden_size or shape.hidden_size))
+
+
+def chosen_layers(student: FromTeacher, teacher_layers: int) -> list[int]:
+    """The teacher layers that a student starts from, bottom first."""
+    return list(student.layers or spread_layers(teacher_layers, student.num_hidden_layers))
+
+
+def pruned_config(config: Config, prune: PruneConfig) -> dict[str, Any]:
+    """The config after structured pruning by ratios, for costing."""
+    return with_shape(config, pruned_shape(shape_of(config), prune))
+
+
+def pruned_shape(shape: Shape, prune: PruneConfig) -> Shape:
+    """What the ratios leave of every layer; with a target, about what it leaves."""
+
+    target = prune.target
+    ffn_ratio, head_ratio = prune.ffn_ratio, prune.head_ratio
+    if target is not None:  # a search will shape each layer; all alike is what can be said before
+        ffn_ratio = head_ratio = 1 - (1 / target.speedup if target.speedup else target.params or target.macs or 1)
+
+    def narrow(layer: LayerShape) -> LayerShape:
+        neurons = tuple(kept_width(width, ffn_ratio, prune.round_to) for width in layer.neurons)
+        return LayerShape(kept_heads(layer.heads, head_ratio), neurons)
+
+    hidden = kept_width(shape.hidden_size, prune.hidden_ratio, min(prune.round_to, HIDDEN_MULTIPLE))
+    return replace(shape, hidden_size=hidden, layers=tuple(narrow(layer) for layer in shape.layers))
 
 
 def kept_width(width: int, ratio: float, round_to: int) -> int:
@@ -79,11 +116,6 @@ def kept_heads(heads: int, ratio: float) -> int:
     return max(1, round(heads * (1 - ratio)))
 
 
-def cost_of(config: Config, seq_len: int) -> Cost:
-    """Weights, multiply-accumulates and operators of one forward pass of `seq_len` tokens."""
-    return family_of(config["model_type"]).cost(config, seq_len)
-
-
 # Milliseconds of fp32 ONNX Runtime on one x86-64 core, fitted to MiniLM-L6 and MobileBERT at 128 tokens: 31.5 ms for
 # 1.51 GMAC and 240 ops, 62 ms for 2.8 GMAC and 2,472 ops. Only their ratio is used.
 _MS_PER_GMAC = 20.5
@@ -96,7 +128,7 @@ def relative_ms(cost: Cost) -> float:
 
 
 def build_student(student: Student, teacher: Any) -> Any:
-    """The student, initialized from the teacher (a loaded classifier)."""
+    """The student, initialized from the teacher (a loaded classifier), and as wide as it where that is to shrink."""
     match student:
         case FromTeacher():
             return _copy_layers(student, teacher)
@@ -110,18 +142,13 @@ def _copy_layers(student: FromTeacher, teacher: Any) -> Any:
 
     from torch import nn
 
-    from edgetf.models.slicing import layers_of
+    from edgetf.models.slicing import layers_of, record_shapes
 
-    family = family_of(teacher.config.model_type)
-    every = layers_of(teacher)
-    chosen = list(student.layers or spread_layers(len(every), student.num_hidden_layers))
     made = copy.deepcopy(teacher)
-    kept = [layers_of(made)[k] for k in chosen]
-    made.set_submodule(family.layers, nn.ModuleList(kept))
-    setattr(made.config, family.num_hidden_layers, len(kept))
-    record = getattr(made.config, "edgetf", None)
-    if record:
-        made.config.edgetf = {"layers": [record["layers"][k] for k in chosen]}
+    every = layers_of(made)
+    kept = [every[k] for k in chosen_layers(student, len(every))]
+    made.set_submodule(family_of(teacher.config.model_type).layers, nn.ModuleList(kept))
+    record_shapes(made)
     return made
 
 
@@ -133,6 +160,8 @@ def _mobilebert(student: MobileBert, teacher: Any) -> Any:
     """
     import torch
 
+    from edgetf.models.slicing import word_table
+
     with quiet():
         from transformers import AutoModelForSequenceClassification, MobileBertConfig
 
@@ -142,7 +171,7 @@ def _mobilebert(student: MobileBert, teacher: Any) -> Any:
     config = MobileBertConfig(**record, use_bottleneck=True, key_query_shared_bottleneck=True)
     with quiet():  # transformers loads the family's module, and what that brings, only now
         made = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
-    words = teacher.get_input_embeddings().weight.detach().float()  # (V, H)
+    words = word_table(teacher)  # (V, H)
     size = min(student.embedding_size, words.shape[1])
     centred = words - words.mean(dim=0)
     _, _, directions = torch.linalg.svd(centred.T @ centred)  # rows are the right singular vectors of E

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from edgetf.core.artifact import Artifact, Spec
 from edgetf.core.device import DeviceProfile, load_device
 from edgetf.core.files import read_json, write_json
 from edgetf.core.metrics import Metric, compare_with_teacher
+from edgetf.core.progress import Report
 from edgetf.report.card import write_card
 from edgetf.stages.context import Context
 from edgetf.validation.evaluation import Evaluation, write_evaluation
@@ -24,11 +24,10 @@ from edgetf.validation.validate import DeviceRow, Settings, row_from_json, valid
 
 ROWS = "validation.json"
 REFERENCE = "../teacher-onnx-fp32"
-Tick = Callable[[int, int, str], None]
 
 
 def deliver_reference(
-    exported: Artifact, context: Context, settings: Settings, report: Tick, out: Path
+    exported: Artifact, context: Context, settings: Settings, report: Report, out: Path
 ) -> tuple[Spec, float]:
     """The teacher's fp32 ONNX file with the evaluation rows and its own logits on them."""
     started = time.monotonic()
@@ -54,7 +53,7 @@ def deliver_variant(
     settings: Settings,
     recipe_name: str,
     task: str,
-    report: Tick,
+    report: Report,
     out: Path,
 ) -> tuple[Spec, float]:
     """A variant with its numbers on every device and its model card."""

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from edgetf.config.recipe import (
+from edgetf.config.recipe import Recipe
+from edgetf.config.stages import (
     DistillConfig,
     ExportConfig,
     FinetuneConfig,
-    LossConfig,
-    MobileBert,
     PruneConfig,
     QuantizeConfig,
-    Recipe,
-    TrainingConfig,
+    Stage,
+    VocabularyConfig,
+    stage_name,
 )
+from edgetf.config.training import LossConfig, TrainingConfig
 from edgetf.core.errors import ConfigError
 from edgetf.core.extras import require
 from edgetf.data.dataset import Dataset, load_dataset, renumbered
 from edgetf.models.checkpoint import align_labels, has_head, label_names, locate_teacher, read_config
 from edgetf.models.families import family_of
-from edgetf.models.families.family import ATTENTION_WIDTH, Config, Cost
-from edgetf.models.students import cost_of, pruned_config, relative_ms, student_config
+from edgetf.models.families.family import Config, Cost
+from edgetf.models.shapes import cost_of, shape_of, with_shape
+from edgetf.models.students import pruned_config, relative_ms, student_config
 
 # Seconds of the fixed parts, seen on a two-core x86-64 machine; training is scaled by this machine's matmul speed.
 _EXPORT_SECONDS = {"onnx": 12.0, "tflite": 25.0}
 _QUANTIZE_SECONDS = 6.0
+_VOCABULARY_SECONDS = 10.0
 _VALIDATE_SECONDS = 10.0
 _TRAINING_EFFICIENCY = 0.25  # share of numpy's matmul speed that small batches reach
 _TOKENS_PER_WORD = 1.4
@@ -130,11 +133,34 @@ def _final_config(recipe: Recipe, teacher: Config) -> Config:
     """The config of the model that will be exported."""
     config = teacher
     for stage in recipe.stages:
-        if isinstance(stage, DistillConfig):
-            config = student_config(recipe.student, teacher)
-        elif isinstance(stage, PruneConfig):
-            config = pruned_config(config, stage)
+        config = _config_after(stage, config, recipe)
     return config
+
+
+def _config_after(stage: Stage, config: Config, recipe: Recipe) -> Config:
+    """The config of the model that a stage writes."""
+    match stage:
+        case VocabularyConfig():
+            return _smaller_vocabulary(stage, config, recipe.data.max_length)
+        case DistillConfig():
+            first = next(other for other in recipe.stages if isinstance(other, DistillConfig))
+            return student_config(recipe.student, config) if stage is first else config
+        case PruneConfig():
+            return pruned_config(config, stage)
+        case FinetuneConfig() | ExportConfig() | QuantizeConfig():
+            return config
+
+
+def _smaller_vocabulary(stage: VocabularyConfig, config: Config, max_length: int) -> Config:
+    """As far as it is known before the texts are counted."""
+    most = int(config["max_position_embeddings"])
+    positions = max_length + family_of(config["model_type"]).reserved_positions
+    made = {
+        **config,
+        "vocab_size": min(int(config["vocab_size"]), stage.size or int(config["vocab_size"])),
+        "max_position_embeddings": min(most, positions) if stage.positions else most,
+    }
+    return with_shape(made, replace(shape_of(config), embedding_size=stage.embedding_size))
 
 
 def _shape_problems(recipe: Recipe, teacher: Config) -> list[str]:
@@ -144,34 +170,35 @@ def _shape_problems(recipe: Recipe, teacher: Config) -> list[str]:
     positions = int(teacher.get("max_position_embeddings", recipe.data.max_length)) - reserved
     if recipe.data.max_length > positions:
         problems.append(f"data.max_length: got {recipe.data.max_length}, allowed: up to the teacher's {positions}")
+    config = teacher
     for stage in recipe.stages:
+        before, config = config, _config_after(stage, config, recipe)
         if isinstance(stage, ExportConfig) and any(length > positions for length in stage.seq_lens):
             problems.append(f"export.seq_lens: got {max(stage.seq_lens)}, allowed: up to the teacher's {positions}")
-        if isinstance(stage, LossConfig) and stage.relations > 0:
-            problems += _relation_problems(recipe, stage, teacher)
+        if isinstance(stage, LossConfig) and stage.relations > 0 and not _searched(stage):
+            models = [before, config] if isinstance(stage, PruneConfig) else [config]
+            problems += _relation_problems(stage, stage_name(stage), teacher, models)
     return problems
 
 
-def _relation_problems(recipe: Recipe, stage: Any, teacher: Config) -> list[str]:
-    family = family_of(teacher["model_type"])
-    layers = int(teacher[family.num_hidden_layers])
-    student = recipe.student
-    hidden = int(teacher[family.hidden_size])
-    distills = any(isinstance(other, DistillConfig) for other in recipe.stages)
-    own = student.intra_bottleneck_size if distills and isinstance(student, MobileBert) else hidden
-    widths = [hidden, own]
-    if isinstance(stage, PruneConfig):  # before and after its heads went
-        model = student_config(student, teacher) if distills else teacher
-        widths.append(int(pruned_config(model, stage)[ATTENTION_WIDTH]))
-    common = int(np.gcd.reduce(widths))
+def _searched(stage: LossConfig) -> bool:
+    """Whether the shape is found only when the stage runs."""
+    return isinstance(stage, PruneConfig) and stage.target is not None
+
+
+def _relation_problems(stage: LossConfig, name: str, teacher: Config, models: list[Config]) -> list[str]:
+    """Relation heads must divide the attention widths of the teacher, and of the student before and after pruning."""
+    layers = len(shape_of(teacher).layers)
+    widths = {shape.head_width * layer.heads for shape in map(shape_of, [teacher, *models]) for layer in shape.layers}
+    common = int(np.gcd.reduce(sorted(widths)))
     problems = []
     if common % stage.relation_heads:
         problems.append(
-            f"{stage.stage}.relation_heads: got {stage.relation_heads}, allowed: a divisor of {common}, which divides "
+            f"{name}.relation_heads: got {stage.relation_heads}, allowed: a divisor of {common}, which divides "
             "the attention widths of teacher and student"
         )
     if not -layers <= stage.relation_layer < layers:
-        problems.append(f"{stage.stage}.relation_layer: got {stage.relation_layer}, allowed: {-layers} to {layers - 1}")
+        problems.append(f"{name}.relation_layer: got {stage.relation_layer}, allowed: {-layers} to {layers - 1}")
     return problems
 
 
@@ -184,8 +211,13 @@ def _steps(recipe: Recipe, data: Dataset, teacher: Config) -> list[Step]:
     rows, config = len(data.train), teacher
     teacher_pass = rows * cost_of(teacher, length).macs * tokens / length / rate
 
+    augment = recipe.data.augment
+    added = len(data.unlabelled or ()) + (len(data.train) * augment.copies if augment else 0)
+
     def training(stage: TrainingConfig, model: Config) -> float:
-        return 3 * stage.epochs * rows * cost_of(model, length).macs * tokens / length / rate
+        which = stage.rows if isinstance(stage, LossConfig) else "labelled"
+        rows = {"labelled": len(data.train), "unlabelled": added, "all": len(data.train) + added}[which]
+        return float(3 * stage.epochs * rows * cost_of(model, length).macs * tokens / length / rate)
 
     steps = []
     for stage in recipe.stages:
@@ -193,19 +225,18 @@ def _steps(recipe: Recipe, data: Dataset, teacher: Config) -> list[Step]:
         match stage:
             case FinetuneConfig():
                 seconds = training(stage, teacher) + _EXPORT_SECONDS["onnx"]
-            case DistillConfig():
-                config = student_config(recipe.student, teacher)
-                live = stage.epochs * teacher_pass if stage.relations > 0 else 0.0
-                seconds = training(stage, config) + teacher_pass + live
-            case PruneConfig():
-                config = pruned_config(config, stage)
-                live = stage.epochs * teacher_pass if stage.relations > 0 else 0.0
-                seconds = training(stage, config) + live
+            case VocabularyConfig():
+                seconds = _VOCABULARY_SECONDS
+            case DistillConfig() | PruneConfig():
+                weighs = any((stage.relations, stage.hidden, stage.attention, stage.embedding))
+                live = (1.0 if stage.cache_states else stage.epochs) * teacher_pass * weighs
+                seconds = training(stage, _config_after(stage, config, recipe)) + teacher_pass + live
             case ExportConfig():
                 seconds = sum(_EXPORT_SECONDS[model_format] for model_format in stage.formats)
             case QuantizeConfig():
                 seconds = _QUANTIZE_SECONDS * (len(recipe.variants()) // 2)
-        steps.append(Step(stage.stage, round(seconds, 1)))
+        config = _config_after(stage, config, recipe)
+        steps.append(Step(stage_name(stage), round(seconds, 1)))
     devices = len(recipe.validation.devices)
     steps.append(Step("validate", round(_VALIDATE_SECONDS * len(recipe.variants()) * devices, 1)))
     return steps

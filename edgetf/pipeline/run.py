@@ -15,12 +15,14 @@ from typing import Any
 
 from typing_extensions import assert_never
 
-from edgetf.config.recipe import (
+from edgetf.config.stages import (
     DistillConfig,
     ExportConfig,
     FinetuneConfig,
     PruneConfig,
     QuantizeConfig,
+    VocabularyConfig,
+    stage_name,
 )
 from edgetf.core.artifact import Artifact, Spec, load
 from edgetf.core.device import Format, load_device
@@ -35,6 +37,7 @@ from edgetf.pipeline.store import Made, Store, run_lock
 from edgetf.report.document import document
 from edgetf.report.progress import Reporter
 from edgetf.stages.context import Context
+from edgetf.stages.deployment import Deployment
 from edgetf.validation.validate import Settings
 
 TORCH = ("torch", "transformers", "accelerate", "tokenizers")
@@ -45,7 +48,7 @@ EXPORT: dict[Format, tuple[str, ...]] = {
 QUANTIZE: dict[Format, tuple[str, ...]] = {"onnx": ("onnx", "onnxruntime"), "tflite": ("ai-edge-quantizer",)}
 RUNTIMES = ("onnxruntime", "ai-edge-litert", "tokenizers", "numpy")
 REPORT = "report.json"
-TorchStage = FinetuneConfig | DistillConfig | PruneConfig
+TorchStage = FinetuneConfig | VocabularyConfig | DistillConfig | PruneConfig
 
 
 @dataclass
@@ -104,16 +107,19 @@ class _Executor:
         exports: dict[Format, Artifact] = {}
         if not any(isinstance(stage, FinetuneConfig) for stage in recipe.stages):
             self._becomes_teacher(source)
-        torch_stages = [s for s in recipe.stages if isinstance(s, FinetuneConfig | DistillConfig | PruneConfig)]
+        torch_stages = [s for s in recipe.stages if isinstance(s, TorchStage)]
         for stage in recipe.stages:
             self.number += 1
             match stage:
-                case FinetuneConfig() | DistillConfig() | PruneConfig():
+                case FinetuneConfig() | VocabularyConfig() | DistillConfig() | PruneConfig():
                     source = self._train(stage, source)
                     if isinstance(stage, FinetuneConfig):
                         self._becomes_teacher(source)
-                    elif stage is not torch_stages[-1]:
-                        self._measure(self.run.stages[-1], source, f"{stage.stage}-onnx-fp32")
+                        continue
+                    if isinstance(stage, VocabularyConfig):
+                        self.context = self.context.with_tutor(source)
+                    if stage is not torch_stages[-1]:
+                        self._measure(self.run.stages[-1], source, f"{stage_name(stage)}-onnx-fp32")
                 case ExportConfig():
                     exports = self._export(stage, source)
                 case QuantizeConfig():
@@ -155,40 +161,51 @@ class _Executor:
         return {"max_length": data.max_length, "long_texts": data.long_texts, "labels": self.plan.data.label_names}
 
     def _train(self, stage: TorchStage, source: Artifact) -> Artifact:
+        recipe, data = self.plan.recipe, self.plan.data
         config: dict[str, Any] = {
             "stage": stage.model_dump(exclude={"checkpoint_seconds", "threads"}),
-            "seed": self.plan.recipe.seed,
-            "data": self.plan.data.fingerprint,
+            "seed": recipe.seed,
+            "data": data.fingerprint if isinstance(stage, FinetuneConfig) else data.transfer_fingerprint(),
         }
         parents = [source]
+        first = stage is next((s for s in recipe.stages if isinstance(s, DistillConfig)), None)
         if not isinstance(stage, FinetuneConfig):
-            parents.append(self.context.the_teacher())
-        if isinstance(stage, DistillConfig):
-            config["student"] = self.plan.recipe.student.model_dump()
+            parents += [artifact for artifact in (self.context.the_teacher(), self.context.tutor) if artifact]
+            added = (recipe.data.augment, recipe.data.labeller)
+            config["added"] = [None if part is None else part.model_dump() for part in added]
+        if first:
+            config["student"] = recipe.student.model_dump()
+        deployment = self._deployment()
+        if isinstance(stage, PruneConfig) and stage.target and stage.target.speedup:
+            config["measured"] = {**vars(deployment), "machine": machine()}
 
         def write(out: Path) -> tuple[Spec, float]:
-            match stage:  # imported here, because a reused stage needs no torch
+            with needs("compress"), quiet():  # imported here, because a reused stage needs no torch
+                from edgetf.stages import distill, finetune, prune, vocabulary
+
+            match stage:
                 case FinetuneConfig():
-                    with needs("compress"), quiet():
-                        from edgetf.stages import finetune
-
                     return finetune.run(stage, source, self.context, out)
+                case VocabularyConfig():
+                    return vocabulary.run(stage, source, self.context, out)
                 case DistillConfig():
-                    with needs("compress"), quiet():
-                        from edgetf.stages import distill
-
-                    return distill.run(stage, self.context.the_teacher(), self.context, out)
+                    return distill.run(stage, source, self.context, out, first)
                 case PruneConfig():
-                    with needs("compress"), quiet():
-                        from edgetf.stages import prune
-
-                    return prune.run(stage, source, self.context, out)
+                    return prune.run(stage, source, self.context, out, deployment)
                 case _:
                     assert_never(stage)
 
-        made = self._make(f"{self.number}-{stage.stage}", stage.stage, config, parents, TORCH, write)
-        self.run.stages.append(StageRecord(stage.stage, [made]))
+        name = stage_name(stage)
+        made = self._make(f"{self.number}-{name}", stage.stage, config, parents, TORCH, write)
+        self.run.stages.append(StageRecord(name, [made]))
         return made.artifact
+
+    def _deployment(self) -> Deployment:
+        """What a search by latency measures: the first format in its last scheme, as it will be validated."""
+        recipe, asked = self.plan.recipe, self.plan.recipe.validation
+        first, _ = recipe.variants()[0]
+        scheme = [scheme for model_format, scheme in recipe.variants() if model_format == first][-1]
+        return Deployment(first, scheme, asked.threads, asked.seq_len or recipe.data.max_length)
 
     def _becomes_teacher(self, checkpoint: Artifact) -> None:
         """Later stages learn from this checkpoint, and every variant is compared with its fp32 ONNX file."""

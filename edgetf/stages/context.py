@@ -9,10 +9,9 @@ from typing import Any
 
 from edgetf.config.recipe import Recipe
 from edgetf.core.artifact import Artifact
+from edgetf.core.progress import Report
 from edgetf.data.dataset import Dataset
 from edgetf.runtime.encoder import Encoder
-
-Report = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -24,10 +23,15 @@ class Context:
     report: Report
     say: Callable[[str], None]
     teacher: Artifact | None = None
+    tutor: Artifact | None = None  # the teacher with the student's tokenizer, where that is another
 
     def with_teacher(self, teacher: Artifact) -> Context:
         """The same with the teacher that later stages learn from."""
         return replace(self, teacher=teacher)
+
+    def with_tutor(self, tutor: Artifact) -> Context:
+        """The same with a teacher that reads the student's tokens."""
+        return replace(self, tutor=tutor)
 
     def the_teacher(self) -> Artifact:
         """The teacher of a stage that cannot do without one."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgetf.config.recipe import ExportConfig
+from edgetf.config.stages import ExportConfig
 from edgetf.core.artifact import Artifact, Spec
 from edgetf.core.device import Format
 from edgetf.core.metrics import Floats

@@ -8,7 +8,7 @@ from typing import Any
 from accelerate.utils import set_seed
 from torch.nn import functional as F
 
-from edgetf.config.recipe import FinetuneConfig
+from edgetf.config.stages import FinetuneConfig
 from edgetf.core.artifact import Artifact, Spec
 from edgetf.models.checkpoint import load_classifier
 from edgetf.stages.context import Context
@@ -24,7 +24,7 @@ def run(config: FinetuneConfig, source: Artifact, context: Context, out: Path) -
     model = load_classifier(source.path, context.data.label_names)
     token_types = takes_token_types(model)
 
-    def loss(model: Any, batch: TensorBatch) -> Losses:
+    def loss(model: Any, batch: TensorBatch, done: float) -> Losses:
         logits = model(**batch.inputs(token_types)).logits
         return {"labels": F.cross_entropy(logits, batch.labels)}
 

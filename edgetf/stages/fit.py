@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgetf.config.recipe import TrainingConfig
+from edgetf.config.training import TrainingConfig
 from edgetf.core.artifact import Artifact, Spec
 from edgetf.core.errors import ConfigError
 from edgetf.core.metrics import Metric, wilson
 from edgetf.models.checkpoint import WEIGHTS, save_classifier
 from edgetf.stages.context import Context
-from edgetf.training.batches import encode_split
+from edgetf.training.batches import Rows, encode_split
 from edgetf.training.loop import Job, LossFunction, train
 from edgetf.training.teacher import accuracy
 
@@ -24,8 +24,12 @@ def fit(
     context: Context,
     out: Path,
     details: dict[str, Any] | None = None,
+    rows: Rows | None = None,
+    learner: Any = None,
 ) -> tuple[Spec, float]:
-    """Train the model on the training rows and write the checkpoint; gives its spec and the seconds of training.
+    """Train the model and write the checkpoint; gives its spec and the seconds of training.
+
+    It is trained on `rows`, by default the training rows; as a part of `learner` where there is one.
 
     Raises:
         ConfigError: the loss is no longer a number.
@@ -34,11 +38,11 @@ def fit(
     encoder = context.encoder(source.path, pad_id)
     dev = encode_split(context.data.dev, encoder)
     job = Job(
-        model=model,
-        rows=encode_split(context.data.train, encoder),
+        model=model if learner is None else learner,
+        rows=encode_split(context.data.train, encoder) if rows is None else rows,
         encoder=encoder,
         loss=loss,
-        evaluate=lambda trained: accuracy(trained, dev, encoder),
+        evaluate=lambda trained: accuracy(model, dev, encoder),
         config=config,
         folder=out,
         seed=context.recipe.seed,
@@ -49,16 +53,26 @@ def fit(
         progress = train(job)
     except FloatingPointError as error:
         raise ConfigError(f"training: {error}; lower learning_rate, got {config.learning_rate:g}") from None
-    model = model.cpu()
-    params = save_classifier(model, out, source.path)
-    n = len(context.data.dev)
-    dev_accuracy = Metric("dev_accuracy", progress.best, n=n, ci95=wilson(round(progress.best * n), n))
     training = {"history": progress.history, "best_epoch": progress.best_epoch + 1, "resumed": progress.resumed}
-    spec = Spec(
+    made = _write(model.cpu(), progress.best, source.path, context, out, {"training": training, **(details or {})})
+    return made, progress.seconds
+
+
+def untrained(model: Any, tokenizer: Path, context: Context, out: Path, details: dict[str, Any]) -> Spec:
+    """Write a checkpoint as it is, with the tokenizer of a folder; gives its spec with the dev accuracy."""
+    encoder = context.encoder(tokenizer, int(model.config.pad_token_id or 0))
+    share = accuracy(model, encode_split(context.data.dev, encoder), encoder)
+    return _write(model, share, tokenizer, context, out, details)
+
+
+def _write(model: Any, share: float, tokenizer: Path, context: Context, out: Path, details: dict[str, Any]) -> Spec:
+    params = save_classifier(model, out, tokenizer)
+    n = len(context.data.dev)
+    dev_accuracy = Metric("dev_accuracy", share, n=n, ci95=wilson(round(share * n), n))
+    return Spec(
         kind="torch",
         model_file=WEIGHTS,
         params=params,
         metrics=(dev_accuracy,),
-        details={**context.input_details(pad_id), "training": training, **(details or {})},
+        details={**context.input_details(int(model.config.pad_token_id or 0)), **details},
     )
-    return spec, progress.seconds

@@ -1,85 +1,212 @@
-"""The distillation objective of a recipe: weighted terms from the teacher's cached logits, relations and labels."""
+"""The distillation objective of a recipe: weighted terms from the teacher's answers, its states, and the labels.
+
+The logits come from the teacher on its own tokens. States are compared token by token, so they come from the tutor: the
+teacher with the student's tokenizer, where a vocabulary stage gave it another.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgetf.algorithms.distillation import relation_loss, soft_logits_loss
-from edgetf.config.recipe import LossConfig
+from edgetf.algorithms.distillation import attention_loss, attention_scores, hidden_loss, relation_loss
+from edgetf.config.training import LossConfig
+from edgetf.core.artifact import Artifact, key_of
 from edgetf.core.errors import ConfigError
-from edgetf.models.families import family_of
-from edgetf.models.slicing import layers_of, linear_at
+from edgetf.core.files import file_sha256
+from edgetf.models.checkpoint import load_classifier, read_config
+from edgetf.models.families.family import Shape
+from edgetf.models.shapes import shape_of
+from edgetf.models.slicing import model_shape
+from edgetf.runtime.encoder import TOKENIZER
 from edgetf.stages.context import Context
-from edgetf.training.batches import TensorBatch, encode_split
-from edgetf.training.loop import Losses, LossFunction
-from edgetf.training.teacher import cached_logits, takes_token_types
+from edgetf.stages.signals import Pairs, layer_of, relation_names, wanted_signals
+from edgetf.stages.transfer import told, transfer_rows
+from edgetf.training.batches import TensorBatch
+from edgetf.training.learner import Learner
+from edgetf.training.loop import Losses
+from edgetf.training.states import States, is_stored, states_folder, store_states
+from edgetf.training.taps import Taps
+from edgetf.training.teacher import SoftTargets, cached_logits, takes_token_types
 
-Kinds = ("query", "key", "value")
-
-
-class Relations:
-    """Listens to the query, key and value projections of one layer."""
-
-    def __init__(self, model: Any, layer: int, heads: int) -> None:
-        family = family_of(model.config.model_type)
-        self.states: dict[str, Tensor] = {}
-        layers = layers_of(model)
-        if not -len(layers) <= layer < len(layers):
-            raise ConfigError(f"relation_layer: got {layer}, allowed: {-len(layers)} to {len(layers) - 1}")
-        chosen = layers[layer]
-        for kind, path in zip(Kinds, (family.query, family.key, family.value), strict=True):
-            projection = linear_at(chosen, path)
-            if projection.out_features % heads:
-                raise ConfigError(
-                    f"relation_heads: got {heads}, which does not divide a width of {projection.out_features}; "
-                    f"allowed here: a divisor of it"
-                )
-            projection.register_forward_hook(self._listener(kind))
-
-    def _listener(self, kind: str) -> Callable[[Any, Any, Tensor], None]:
-        def listen(module: Any, inputs: Any, output: Tensor) -> None:
-            self.states[kind] = output
-
-        return listen
+Signals = Mapping[str, Tensor]
 
 
-def distillation_loss(config: LossConfig, teacher: Any, student: Any, context: Context) -> LossFunction:
-    """The loss as the recipe weighs it. A term of weight 0 is not computed, nor the teacher run for it."""
-    pad_id = int(teacher.config.pad_token_id or 0)
-    source = context.the_teacher()
-    encoder = context.encoder(source.path, pad_id)
-    rows = encode_split(context.data.train, encoder)
-    soft: np.ndarray[Any, np.dtype[np.float32]] | None = None
-    if config.logits > 0:
-        soft = cached_logits(teacher, source.digest, rows, encoder, context.data.fingerprint, context.report)
-    theirs = ours = None
-    if config.relations > 0:
-        theirs = Relations(teacher, config.relation_layer, config.relation_heads)
-        ours = Relations(student, -1, config.relation_heads)
-    student_types, teacher_types = takes_token_types(student), takes_token_types(teacher)
+class Tutor:
+    """The model that states come from, loaded only where something has to be computed."""
 
-    def loss(model: Any, batch: TensorBatch) -> Losses:
-        logits = model(**batch.inputs(student_types)).logits
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact = artifact
+
+    @cached_property
+    def model(self) -> Any:
+        """The model, in memory from now on."""
+        return load_classifier(self.artifact.path)
+
+
+class Objective:
+    """The loss of a recipe for one student; `learner` is what is trained, `rows` what it is trained on."""
+
+    def __init__(self, config: LossConfig, student: Any, source: Artifact, context: Context) -> None:
+        self.config = config
+        encoder = context.encoder(source.path, int(student.config.pad_token_id or 0))
+        split, self.rows = transfer_rows(context, config.rows, encoder)
+        self.encoder = encoder
+        tutor = Tutor(context.tutor or context.the_teacher())
+        ours, theirs = model_shape(student), _artifact_shape(tutor.artifact)
+        self.wanted = wanted_signals(config, [x.heads for x in ours.layers], [x.heads for x in theirs.layers])
+        self._widths = {"ours": ours.head_width, "theirs": theirs.head_width}
+        if config.relations:
+            for shape, names in ((ours, self.wanted.student), (theirs, self.wanted.teacher)):
+                layer = layer_of(relation_names(names)[-1])
+                _check_relations(config, shape.layers[layer].heads * shape.head_width)
+        projected = {kind: theirs.hidden_size for kind in ("hidden", "embedding") if getattr(config, kind)}
+        self.learner = Learner(student, self.wanted.student, projected, ours.hidden_size)
+        fingerprint = key_of([split.texts, split.pairs])
+        self._told = told(context, config.rows, len(split)) if config.labels else None
+        self._soft = self._targets(context, split, fingerprint) if config.logits else None
+        self._states = self._teacher_states(tutor, fingerprint, context) if self.wanted.teacher else None
+
+    def _targets(self, context: Context, split: Any, fingerprint: str) -> SoftTargets:
+        """The teacher's logits, on its own tokens where pieces and rows are the same thing."""
+        teacher = context.the_teacher()
+        tutor = context.tutor or teacher
+        same = _same_tokenizer(teacher, tutor)
+        chosen = teacher if same or self.encoder.long_texts == "truncate" else tutor
+        rows, encoder = self.rows, self.encoder
+        if chosen is teacher and not same:
+            encoder = context.encoder(teacher.path, teacher.spec.details["pad_id"])
+            _, rows = transfer_rows(context, self.config.rows, encoder)
+        model = Tutor(chosen)
+        return cached_logits(
+            lambda: model.model, chosen.digest, rows, encoder, fingerprint, context.report,
+            self.config.top_k, self.config.temperature,
+        )  # fmt: skip
+
+    def _teacher_states(self, tutor: Tutor, fingerprint: str, context: Context) -> Callable[[TensorBatch], Signals]:
+        if not self.config.cache_states:
+            return _live_states(tutor.model, self.wanted.teacher)
+        folder = states_folder(tutor.artifact.digest, fingerprint, self.wanted.teacher, self.rows, self.encoder)
+        if not is_stored(folder):
+            store_states(tutor.model, self.wanted.teacher, self.rows, self.encoder, folder, context.report)
+            del tutor.model  # a student that learns from the disk needs no teacher in memory
+        stored = States(folder, [len(piece.input_ids) for piece in self.rows.pieces])
+
+        def read(batch: TensorBatch) -> Signals:
+            found = stored.batch(batch.positions.tolist(), batch.input_ids.shape[1])
+            return {name: states.to(batch.input_ids.device) for name, states in found.items()}
+
+        return read
+
+    def loss(self, model: Any, batch: TensorBatch, done: float) -> Losses:
+        """Every term, weighted; `done` is the share of the steps that are behind."""
+        alone = self._layer_alone(done)
+        logits, ours = model(batch, alone)
+        theirs = self._states(batch) if self._states else {}
         terms: Losses = {}
-        if soft is not None:
-            target = torch.from_numpy(soft[batch.positions.cpu().numpy()]).to(logits.device)
-            terms["logits"] = config.logits * soft_logits_loss(logits.float(), target, config.temperature)
-        if config.labels > 0:
-            terms["labels"] = config.labels * F.cross_entropy(logits.float(), batch.labels)
-        if theirs is not None and ours is not None:
-            with torch.no_grad():
-                teacher.to(logits.device)(**batch.inputs(teacher_types))
-            kinds = [
-                relation_loss(ours.states[kind], theirs.states[kind], config.relation_heads, batch.attention_mask)
-                for kind in Kinds
-            ]
-            terms["relations"] = config.relations * torch.stack(kinds).mean()
+        if alone is None:
+            terms |= self._answers(logits.float(), batch)
+            if self.config.relations:
+                terms["relations"] = self._relations(ours, theirs, batch.attention_mask)
+            if self.config.embedding:
+                distance = self.config.embedding_distance
+                terms["embedding"] = hidden_loss(ours["embedding"], theirs["embedding"], batch.attention_mask, distance)
+        pairs = [pair for pair in self.wanted.pairs if alone in (None, pair[0])]
+        if self.config.hidden:
+            terms["hidden"] = self._hidden(pairs, ours, theirs, batch.attention_mask)
+        if self.config.attention:
+            terms["attention"] = self._attention(pairs, ours, theirs, batch.attention_mask)
+        return {name: self._factor(name, done) * term for name, term in terms.items()}
+
+    def _layer_alone(self, done: float) -> int | None:
+        """The layer whose turn it is while one after the other learns, from the bottom."""
+        if done >= self.config.progressive:
+            return None
+        return int(done / self.config.progressive * len(self.wanted.pairs))
+
+    def _factor(self, name: Any, done: float) -> float:
+        first, last = self.config.schedules.get(name, (1.0, 1.0))
+        return float(self.config.weights()[name] * (first + (last - first) * done))
+
+    def _answers(self, logits: Tensor, batch: TensorBatch) -> Losses:
+        terms: Losses = {}
+        if self._soft is not None:
+            terms["logits"] = self._soft.loss(logits, batch.positions)
+        if self.config.labels:
+            target, known = self._labels(logits, batch)
+            terms["labels"] = F.cross_entropy(logits[known], target[known]) if known.any() else 0 * logits.sum()
         return terms
 
-    return loss
+    def _labels(self, logits: Tensor, batch: TensorBatch) -> tuple[Tensor, Tensor]:
+        """Class probabilities (B, C), and for which rows (B,) they are known: by a label, or told by an endpoint."""
+        target = F.one_hot(batch.labels.clamp_min(0), logits.shape[1]).to(logits.dtype)
+        known = batch.labels >= 0
+        if self._told is not None:
+            row = [self.rows.sources[position] for position in batch.positions.tolist()]
+            told = torch.from_numpy(self._told[row]).to(logits)
+            spoken = ~torch.isnan(told).any(dim=1) & ~known
+            target, known = torch.where(spoken[:, None], told, target), known | spoken
+        return target, known
+
+    def _relations(self, ours: Signals, theirs: Signals, mask: Tensor) -> Tensor:
+        names = zip(relation_names(self.wanted.student), relation_names(self.wanted.teacher), strict=True)
+        heads = self.config.relation_heads
+        return torch.stack([relation_loss(ours[mine], theirs[other], heads, mask) for mine, other in names]).mean()
+
+    def _hidden(self, pairs: Pairs, ours: Signals, theirs: Signals, mask: Tensor) -> Tensor:
+        if self.config.hidden_tokens == "first":
+            mask = F.pad(mask[:, :1], (0, mask.shape[1] - 1))
+        distance = self.config.hidden_distance
+        losses = [hidden_loss(ours[f"hidden.{a}"], theirs[f"hidden.{b}"], mask, distance) for a, b in pairs]
+        return torch.stack(losses).mean()
+
+    def _attention(self, pairs: Pairs, ours: Signals, theirs: Signals, mask: Tensor) -> Tensor:
+        losses = [
+            attention_loss(
+                attention_scores(ours[f"query.{a}"], ours[f"key.{a}"], self._widths["ours"]),
+                attention_scores(theirs[f"query.{b}"], theirs[f"key.{b}"], self._widths["theirs"]),
+                mask,
+                self.config.attention_distance,
+            )
+            for a, b in pairs
+            if f"query.{a}" in ours and f"query.{b}" in theirs
+        ]
+        return torch.stack(losses).mean() if losses else mask.new_zeros((), dtype=torch.float32)
+
+    def close(self) -> None:
+        """Leave the student as any other model."""
+        self.learner.close()
+
+
+def _artifact_shape(artifact: Artifact) -> Shape:
+    return shape_of(read_config(artifact.path))
+
+
+def _same_tokenizer(one: Artifact, other: Artifact) -> bool:
+    return one is other or file_sha256(one.path / TOKENIZER) == file_sha256(other.path / TOKENIZER)
+
+
+def _check_relations(config: LossConfig, width: int) -> None:
+    if width % config.relation_heads:
+        raise ConfigError(
+            f"relation_heads: got {config.relation_heads}, which does not divide a width of {width}; "
+            "allowed here: a divisor of it"
+        )
+
+
+def _live_states(teacher: Any, names: tuple[str, ...]) -> Callable[[TensorBatch], Signals]:
+    """The teacher beside the student, run on every batch."""
+    taps = Taps(teacher, names)
+    token_types = takes_token_types(teacher)
+
+    def run(batch: TensorBatch) -> Signals:
+        with torch.no_grad():
+            teacher.to(batch.input_ids.device)(**batch.inputs(token_types))
+        return dict(taps.last)
+
+    return run

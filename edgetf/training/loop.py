@@ -22,16 +22,16 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor
 
-from edgetf.config.recipe import TrainingConfig
+from edgetf.config.training import TrainingConfig
 from edgetf.core.artifact import CHECKPOINT
 from edgetf.core.files import guard_disk
+from edgetf.core.progress import Report
 from edgetf.runtime.encoder import Encoder
 from edgetf.training.batches import BucketSampler, Collator, Rows, TensorBatch
 from edgetf.training.threads import choose_threads
 
 Losses = dict[str, Tensor]
-LossFunction = Callable[[Any, TensorBatch], Losses]
-Report = Callable[[int, int, str], None]
+LossFunction = Callable[[Any, TensorBatch, float], Losses]  # model, batch, share of the steps that are done
 
 
 @dataclass
@@ -186,7 +186,7 @@ class _Run:
 
     def _step(self, batch: TensorBatch, update: bool) -> None:
         with contextlib.nullcontext() if update else self.accelerator.no_sync(self.model):
-            terms = self.job.loss(self.model, batch)
+            terms = self.job.loss(self.model, batch, self._done() / self.total)
             total = torch.stack(list(terms.values())).sum()
             if not torch.isfinite(total):
                 raise FloatingPointError(f"the loss became {total.item()}")

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from edgetf.algorithms.distillation import soft_logits_loss, soft_top_k_loss
 from edgetf.core.artifact import key_of
 from edgetf.core.files import guard_disk
 from edgetf.core.places import cache_folder
+from edgetf.core.progress import Report
 from edgetf.models.families import family_of
 from edgetf.runtime.encoder import Encoder
 from edgetf.training.batches import Rows, in_order
-from edgetf.training.loop import Report
 
 
 def takes_token_types(model: Any) -> bool:
@@ -55,22 +59,80 @@ def accuracy(model: Any, rows: Rows, encoder: Encoder) -> float:
     return float(np.mean([logits[row].argmax() == label for row, label in labels.items()]))
 
 
+@dataclass(frozen=True)
+class SoftTargets:
+    """The teacher's logits of P pieces, memory-mapped: `top` (P, k) of the classes `kept` (P, k), and `rest` (P,).
+
+    `rest` is the log of the summed exponentials of the other logits, each divided by `temperature`. Where all classes
+    are there, `kept` and `rest` are None.
+    """
+
+    top: NDArray[np.float32]
+    temperature: float
+    kept: NDArray[np.int32] | None = None
+    rest: NDArray[np.float32] | None = None
+
+    def loss(self, student: Tensor, positions: Tensor) -> Tensor:
+        """The soft-logits loss of a batch of student logits (B, C)."""
+        rows = positions.cpu().numpy()
+        top = torch.from_numpy(self.top[rows]).to(student.device)
+        if self.kept is None or self.rest is None:
+            return soft_logits_loss(student, top, self.temperature)
+        kept = torch.from_numpy(self.kept[rows]).long().to(student.device)
+        rest = torch.from_numpy(self.rest[rows]).to(student.device)
+        return soft_top_k_loss(student, top, kept, rest, self.temperature)
+
+
 def cached_logits(
-    model: Any, teacher_digest: str, rows: Rows, encoder: Encoder, fingerprint: str, report: Report
-) -> NDArray[np.float32]:
-    """The teacher's logits (P, C), memory-mapped from the cache, where they are written if they are not yet there."""
-    key = key_of([teacher_digest, fingerprint, len(rows), encoder.max_length, encoder.long_texts])
-    path = cache_folder() / "teacher-logits" / f"{key[:24]}.npy"
-    if not path.is_file():
-        _store(path, infer(model, rows, encoder, report))
-    mapped: NDArray[np.float32] = np.load(path, mmap_mode="r")
-    return mapped
+    model: Callable[[], Any], teacher_digest: str, rows: Rows, encoder: Encoder, fingerprint: str, report: Report,
+    top_k: int | None = None, temperature: float = 1.0,
+) -> SoftTargets:  # fmt: skip
+    """The teacher's logits, memory-mapped from the cache, where they are written if they are not yet there.
+
+    `model` gives the teacher; it is asked only where the cache is cold. With `top_k` below the number of classes only
+    so many logits are kept, and what the others come to at the temperature.
+    """
+    base = [teacher_digest, fingerprint, len(rows), encoder.max_length, encoder.long_texts]
+    key = key_of(base if top_k is None else [*base, top_k, temperature])
+    folder = cache_folder() / "teacher-logits" / key[:24]
+    if not (folder / "top.npy").is_file():
+        logits = infer(model(), rows, encoder, report)
+        targets = SoftTargets(logits, temperature)
+        if top_k is not None and top_k < logits.shape[1]:
+            targets = keep_top(logits, top_k, temperature)
+        _store(folder, {"kept": targets.kept, "rest": targets.rest, "top": targets.top})
+
+    def mapped(name: str) -> Any:
+        path = folder / f"{name}.npy"
+        return np.load(path, mmap_mode="r") if path.is_file() else None
+
+    return SoftTargets(mapped("top"), temperature, mapped("kept"), mapped("rest"))
 
 
-def _store(path: Path, logits: NDArray[np.float32]) -> None:
-    with guard_disk(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        with part.open("wb") as stream:
-            np.save(stream, logits)
-        part.replace(path)
+def keep_top(logits: NDArray[np.float32], k: int, temperature: float) -> SoftTargets:
+    """The k largest of every row of (P, C), and what the others come to.
+
+    >>> keep_top(np.array([[0.0, 2.0, 1.0]], np.float32), 2, 1.0).kept.tolist()
+    [[1, 2]]
+    """
+    order = np.argsort(-logits, axis=1, kind="stable")
+    kept, others = order[:, :k], order[:, k:]
+    scaled = np.take_along_axis(logits, others, axis=1) / temperature
+    highest = scaled.max(axis=1, keepdims=True)
+    rest = (np.log(np.exp(scaled - highest).sum(axis=1, keepdims=True)) + highest)[:, 0]
+    return SoftTargets(
+        np.take_along_axis(logits, kept, axis=1), temperature, kept.astype(np.int32), rest.astype(np.float32)
+    )
+
+
+def _store(folder: Path, arrays: dict[str, NDArray[Any] | None]) -> None:
+    """Write the arrays, the one that is looked for last."""
+    with guard_disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, array in arrays.items():
+            if array is None:
+                continue
+            part = folder / f"{name}.{os.getpid()}.part"
+            with part.open("wb") as stream:
+                np.save(stream, array)
+            part.replace(folder / f"{name}.npy")

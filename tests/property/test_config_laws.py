@@ -14,14 +14,32 @@ from hypothesis import strategies as st
 
 from edgetf.config.load import find_recipe, load_recipe, read_tree
 from edgetf.config.overrides import apply_overrides
-from edgetf.config.recipe import STAGE_ORDER, Recipe
+from edgetf.config.recipe import Recipe
+from edgetf.config.stages import STAGE_ORDER
 from edgetf.core.errors import ConfigError
 
 often = settings(max_examples=120, deadline=None)
 SHIPPED = read_tree(find_recipe("quickstart"))
 
 parts = st.sampled_from(
-    [*Recipe.model_fields, *STAGE_ORDER, "epochs", "formats", "source", "split", "layers", "0", "", "devices", "stage"]
+    [
+        *Recipe.model_fields,
+        *STAGE_ORDER,
+        "epochs",
+        "formats",
+        "source",
+        "split",
+        "layers",
+        "0",
+        "",
+        "devices",
+        "stage",
+        "target",
+        "augment",
+        "schedules",
+        "unlabelled",
+        "progressive",
+    ]
 )
 paths = st.lists(parts, min_size=1, max_size=3).map(".".join)
 values = st.one_of(

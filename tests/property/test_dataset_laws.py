@@ -10,7 +10,7 @@ from pathlib import Path
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from edgetf.config.recipe import DataConfig, SplitConfig
+from edgetf.config.data import DataConfig, SplitConfig
 from edgetf.core.errors import ConfigError, DataError
 from edgetf.data.dataset import Dataset, Split, load_dataset, renumbered
 from edgetf.data.tables import read_table
@@ -68,6 +68,26 @@ def test_every_class_stands_in_every_split(rows: list[tuple[str, str]], dev: flo
 @given(rows=many_rows, seed=st.integers(0, 1000))
 def test_the_same_seed_gives_the_same_data(rows: list[tuple[str, str]], seed: int) -> None:
     assert load(rows, SplitConfig(seed=seed)) == load(rows, SplitConfig(seed=seed))
+
+
+@often
+@given(rows=many_rows, fresh=st.lists(texts, max_size=10), data=st.data())
+def test_unlabelled_texts_are_new_and_stand_once(
+    rows: list[tuple[str, str]], fresh: list[str], data: st.DataObject
+) -> None:
+    more = data.draw(st.permutations([*fresh, *fresh, *(text for text, _ in rows)]))
+    with tempfile.TemporaryDirectory() as folder:
+        path, others = Path(folder) / "rows.jsonl", Path(folder) / "more.jsonl"
+        path.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows))
+        others.write_text("".join(json.dumps({"text": text}) + "\n" for text in more))
+        before = load_dataset(DataConfig(source=str(path)))
+        after = load_dataset(DataConfig(source=str(path), unlabelled=str(others)))
+    assert splits(after) == splits(before)
+    assert after.fingerprint == before.fingerprint
+    assert after.unlabelled is not None
+    known = set(identities(before)) | {""}
+    found = [after.unlabelled.identity(row) for row in range(len(after.unlabelled))]
+    assert sorted(found) == sorted({" ".join(text.casefold().split()) for text in fresh} - known)
 
 
 @often

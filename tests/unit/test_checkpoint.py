@@ -453,7 +453,7 @@ class TestHub:
 
     def dataset(self, source: str, url: str, cache: Path) -> str:
         code = (
-            "from edgetf.config.recipe import DataConfig\n"
+            "from edgetf.config.data import DataConfig\n"
             "from edgetf.data.dataset import load_dataset\n"
             f"data = load_dataset(DataConfig(source={source!r}))\n"
             "print(*data.label_names, len(data.train) + len(data.dev) + len(data.test))"

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from tiny import LABELS, tiny_dataset, tiny_rows, write_csv
 
-from edgetf.config.recipe import DataConfig, SplitConfig
+from edgetf.config.data import DataConfig, SplitConfig
 from edgetf.core.errors import ConfigError, DataError
-from edgetf.data.dataset import Dataset, Split, _label_order, load_dataset, refuse_leaks, renumbered
+from edgetf.data.dataset import NO_LABEL, Dataset, Split, _label_order, load_dataset, refuse_leaks, renumbered
 
 Rows = Sequence[tuple[str, str]]
 
@@ -254,3 +254,50 @@ def test_select_takes_text_pair_and_label_of_a_row() -> None:
     rows = Split(["a", "b", "c"], ["x", "y", "z"], [0, 1, 2])
     assert rows.select([2, 0]) == Split(["c", "a"], ["z", "x"], [2, 0])
     assert replace(rows, pairs=None).select([1]) == Split(["b"], None, [1])
+
+
+def unlabelled(tmp_path: Path, more: list[dict[str, Any]], **fields: Any) -> Dataset:
+    path = tmp_path / "more.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in more))
+    return read(tmp_path, tiny_rows(60), unlabelled=str(path), **fields)
+
+
+def test_unlabelled_texts_need_no_label_and_stand_once(tmp_path: Path) -> None:
+    data = unlabelled(tmp_path, [{"text": t} for t in ("new one", "New  ONE", "", "  ", "another", "new one")])
+    assert data.unlabelled == Split(["new one", "another"], None, [NO_LABEL, NO_LABEL])
+
+
+def test_unlabelled_texts_that_stand_in_a_split_are_left_out(tmp_path: Path) -> None:
+    before = read(tmp_path, tiny_rows(60))
+    known = [split.texts[0] for split in (before.train, before.dev, before.test)]
+    data = unlabelled(tmp_path, [{"text": text.upper()} for text in known] + [{"text": "new", "label": "sport"}])
+    assert data.unlabelled == Split(["new"], None, [NO_LABEL])
+
+
+def test_unlabelled_texts_change_only_the_transfer_fingerprint(tmp_path: Path) -> None:
+    before = read(tmp_path, tiny_rows(60))
+    assert before.unlabelled is None
+    assert before.transfer_fingerprint() == before.fingerprint
+    one, other = (unlabelled(tmp_path, [{"text": text}]) for text in ("new", "newer"))
+    assert one.fingerprint == other.fingerprint == before.fingerprint
+    assert (one.train, one.dev, one.test) == (before.train, before.dev, before.test)
+    assert len({data.transfer_fingerprint() for data in (before, one, other)}) == 3
+
+
+def test_unlabelled_pairs(tmp_path: Path) -> None:
+    rows = [{"text": f"a {k}", "other": f"b {k}", "label": LABELS[k % 3]} for k in range(30)]
+    path, more = tmp_path / "rows.jsonl", tmp_path / "more.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    more.write_text("".join(json.dumps(row) + "\n" for row in [rows[0], {"text": "a 0", "other": "b 1"}]))
+    data = load_dataset(DataConfig(source=str(path), text_pair="other", unlabelled=str(more)))
+    assert data.unlabelled == Split(["a 0"], ["b 1"], [NO_LABEL])
+
+
+def test_unlabelled_texts_stay_when_classes_are_renumbered(tmp_path: Path) -> None:
+    data = renumbered(unlabelled(tmp_path, [{"text": "new"}]), [2, 0, 1])
+    assert data.unlabelled == Split(["new"], None, [NO_LABEL])
+
+
+def test_unlabelled_texts_of_another_column_are_a_data_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no column 'text'"):
+        unlabelled(tmp_path, [{"body": "new"}])

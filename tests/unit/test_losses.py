@@ -8,8 +8,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgetf.algorithms.distillation import relation_logits, relation_loss, soft_logits_loss
-from edgetf.algorithms.importance import head_magnitude, most_important, neuron_magnitude, taylor
+from edgetf.algorithms.distillation import (
+    attention_loss,
+    attention_scores,
+    hidden_loss,
+    relation_logits,
+    relation_loss,
+    soft_logits_loss,
+    soft_top_k_loss,
+)
+from edgetf.algorithms.importance import head_magnitude, mask_gradients, most_important, neuron_magnitude
+from edgetf.training.teacher import SoftTargets, keep_top
 
 torch.set_num_threads(1)
 
@@ -129,6 +138,212 @@ class TestRelations:
     def test_half_precision_stays_finite(self) -> None:
         student, teacher = made(2, 5, 8, seed=18).bfloat16(), made(2, 5, 8, seed=19).bfloat16()
         assert torch.isfinite(relation_loss(student, teacher, 4, self.mask))
+
+
+def top_k_loss(student: Tensor, teacher: Tensor, k: int, temperature: float) -> Tensor:
+    """The loss of what `keep_top` keeps of the teacher."""
+    kept = keep_top(teacher.numpy(), k, temperature)
+    assert kept.kept is not None and kept.rest is not None
+    assert kept.top.shape == kept.kept.shape == (len(teacher), k) and kept.rest.shape == (len(teacher),)
+    top, classes, rest = torch.from_numpy(kept.top), torch.from_numpy(kept.kept).long(), torch.from_numpy(kept.rest)
+    return soft_top_k_loss(student, top, classes, rest.to(student.dtype), temperature)
+
+
+class TestSoftTopK:
+    @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+    @pytest.mark.parametrize("k", [1, 2, 5])
+    def test_equals_the_formula(self, k: int, temperature: float) -> None:
+        """KL over the k classes and one whose probability is the sum of all the others'."""
+        student, teacher = made(6, 8, seed=1), 3 * made(6, 8, seed=2)
+        p, q = softmax(teacher.numpy() / temperature), softmax(student.numpy() / temperature)
+        wanted = []
+        for row in range(6):
+            order = np.argsort(-teacher[row].numpy())
+            of_p, of_q = (np.append(values[row][order[:k]], values[row][order[k:]].sum()) for values in (p, q))
+            wanted.append(temperature**2 * kl(of_p, of_q))
+        loss = top_k_loss(student, teacher, k, temperature).item()
+        assert loss == pytest.approx(np.mean(wanted), rel=1e-5)
+
+    @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+    def test_all_but_one_is_all(self, temperature: float) -> None:
+        """What is left is one class, whose probability follows from the others'."""
+        student, teacher = made(6, 8, seed=3).requires_grad_(), 3 * made(6, 8, seed=4)
+        whole = soft_logits_loss(student, teacher, temperature)
+        (wanted,) = torch.autograd.grad(whole, student)
+        loss = top_k_loss(student, teacher, 7, temperature)
+        (gradient,) = torch.autograd.grad(loss, student)
+        assert loss.item() == pytest.approx(whole.item(), rel=1e-5)
+        torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-7)
+
+    @pytest.mark.parametrize("k", [1, 3, 7])
+    def test_is_zero_for_equal_logits_and_less_than_the_whole_for_others(self, k: int) -> None:
+        student, teacher = made(6, 8, seed=5), made(6, 8, seed=6)
+        assert top_k_loss(teacher, teacher, k, 2.0).item() == pytest.approx(0, abs=1e-6)
+        assert 0 < top_k_loss(student, teacher, k, 2.0) <= soft_logits_loss(student, teacher, 2.0) + 1e-6
+
+    def test_does_not_see_how_the_others_share_what_is_left(self) -> None:
+        student, teacher = made(1, 6, seed=7), torch.tensor([[9.0, 8.0, 1.0, 2.0, 3.0, 0.0]], dtype=torch.float64)
+        turned = student[:, [0, 1, 4, 5, 2, 3]]
+        assert top_k_loss(turned, teacher, 2, 1.0).item() == pytest.approx(top_k_loss(student, teacher, 2, 1.0).item())
+
+    def test_is_finite_for_extreme_logits(self) -> None:
+        student = torch.tensor([[1e4, -1e4, 0.0]], dtype=torch.float64, requires_grad=True)
+        loss = top_k_loss(student, torch.tensor([[-1e4, 1e4, 0.0]], dtype=torch.float64), 1, 1.0)
+        loss.backward()
+        assert torch.isfinite(loss) and student.grad is not None and torch.isfinite(student.grad).all()
+
+    def test_stored_targets_give_the_same_loss(self) -> None:
+        student, teacher = made(5, 8, seed=8).float(), made(9, 8, seed=9).float()
+        positions = torch.tensor([7, 0, 3, 3, 8])
+        some, every = keep_top(teacher.numpy(), 3, 2.0), SoftTargets(teacher.numpy(), 2.0)
+        wanted = top_k_loss(student, teacher[positions], 3, 2.0)
+        torch.testing.assert_close(some.loss(student, positions), wanted)
+        torch.testing.assert_close(every.loss(student, positions), soft_logits_loss(student, teacher[positions], 2.0))
+
+
+class TestHidden:
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    distances = pytest.mark.parametrize("distance", ["mse", "cosine", "normalized"])
+
+    @distances
+    def test_equals_the_formula(self, distance: str) -> None:
+        student, teacher = made(2, 5, 8, seed=1), made(2, 5, 8, seed=2)
+        wanted = []
+        for row, length in enumerate((5, 3)):
+            for token in range(length):
+                s, t = student[row, token].numpy(), teacher[row, token].numpy()
+                unit_s, unit_t = s / np.linalg.norm(s), t / np.linalg.norm(t)
+                formulas = {"mse": np.mean((s - t) ** 2), "cosine": 1 - unit_s @ unit_t}
+                wanted.append({**formulas, "normalized": np.sum((unit_s - unit_t) ** 2)}[distance])
+        assert hidden_loss(student, teacher, self.mask, distance).item() == pytest.approx(np.mean(wanted), rel=1e-9)
+
+    @distances
+    def test_padding_changes_nothing(self, distance: str) -> None:
+        student, teacher = made(2, 5, 8, seed=3), made(2, 5, 8, seed=4)
+        before = hidden_loss(student, teacher, self.mask, distance)
+        student[1, 3:], teacher[1, 3:] = 100 * made(2, 8, seed=5), 0
+        assert hidden_loss(student, teacher, self.mask, distance) == before
+
+    @distances
+    def test_is_zero_for_equal_states_only(self, distance: str) -> None:
+        student, teacher = made(2, 5, 8, seed=6), made(2, 5, 8, seed=7)
+        assert hidden_loss(student, student, self.mask, distance).item() == pytest.approx(0, abs=1e-12)
+        assert hidden_loss(student, teacher, self.mask, distance) > 0
+
+    def test_only_mse_minds_the_length(self) -> None:
+        states = made(2, 5, 8, seed=8)
+        assert hidden_loss(3 * states, states, self.mask, "mse") > 1
+        for distance in ("cosine", "normalized"):
+            assert hidden_loss(3 * states, states, self.mask, distance).item() == pytest.approx(0, abs=1e-12)
+
+    @distances
+    def test_states_of_zero_have_a_gradient(self, distance: str) -> None:
+        """The stored states of padding are zero."""
+        student = torch.zeros(2, 5, 8, requires_grad=True)
+        loss = hidden_loss(student, torch.zeros(2, 5, 8), self.mask, distance)
+        loss.backward()
+        assert torch.isfinite(loss) and student.grad is not None and torch.isfinite(student.grad).all()
+
+    def test_refuses_another_distance(self) -> None:
+        with pytest.raises(ValueError, match="distance: got manhattan, allowed: mse, cosine, normalized"):
+            hidden_loss(made(1, 1, 2, seed=1), made(1, 1, 2, seed=2), torch.ones(1, 1), "manhattan")
+
+
+class TestAttention:
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    distances = pytest.mark.parametrize("distance", ["mse", "kl"])
+
+    def formula(self, student: Tensor, teacher: Tensor, distance: str) -> float:
+        """Over real tokens and heads (or their mean, where they are not as many) one by one."""
+        found: list[float] = []
+        for row, length in enumerate((5, 3)):
+            maps = [scores[row, :, :length, :length].numpy() for scores in (student, teacher)]  # (A, T, T)
+            if distance == "kl":
+                maps = [softmax(scores) for scores in maps]
+            if len(maps[0]) != len(maps[1]):
+                maps = [scores.mean(axis=0, keepdims=True) for scores in maps]
+            ours, theirs = maps
+            found += (kl(theirs, ours) if distance == "kl" else (ours - theirs) ** 2).reshape(-1).tolist()
+        return float(np.mean(found))
+
+    @pytest.mark.parametrize(("heads", "width"), [(1, 8), (4, 2), (2, 4)])
+    def test_scores_equal_the_formula(self, heads: int, width: int) -> None:
+        query, key = made(2, 5, 8, seed=1), made(2, 5, 8, seed=2)
+        scores = attention_scores(query, key, width)
+        assert scores.shape == (2, heads, 5, 5)
+        for row in range(2):
+            for head in range(heads):
+                part = slice(head * width, (head + 1) * width)
+                q, k = query[row, :, part].numpy(), key[row, :, part].numpy()
+                np.testing.assert_allclose(scores[row, head].numpy(), q @ k.T / np.sqrt(width), rtol=1e-9)
+
+    @distances
+    @pytest.mark.parametrize("heads", [(3, 3), (2, 4), (4, 1)])
+    def test_equals_the_formula(self, distance: str, heads: tuple[int, int]) -> None:
+        student, teacher = made(2, heads[0], 5, 5, seed=3), 2 * made(2, heads[1], 5, 5, seed=4)
+        loss = attention_loss(student, teacher, self.mask, distance).item()
+        assert loss == pytest.approx(self.formula(student, teacher, distance), rel=1e-9)
+
+    @distances
+    @pytest.mark.parametrize("heads", [(3, 3), (2, 4)])
+    def test_padding_changes_nothing(self, distance: str, heads: tuple[int, int]) -> None:
+        student, teacher = made(2, heads[0], 5, 5, seed=5), made(2, heads[1], 5, 5, seed=6)
+        before = attention_loss(student, teacher, self.mask, distance)
+        for scores, seed in ((student, 7), (teacher, 8)):
+            scores[1, :, 3:] = 100 * made(*scores[1, :, 3:].shape, seed=seed)
+            scores[1, :, :, 3:] = -50 * made(*scores[1, :, :, 3:].shape, seed=seed)
+        assert attention_loss(student, teacher, self.mask, distance) == before
+
+    @distances
+    def test_more_padding_changes_nothing(self, distance: str) -> None:
+        student, teacher = made(2, 3, 5, 5, seed=9), made(2, 2, 5, 5, seed=10)
+        before = attention_loss(student, teacher, self.mask, distance)
+        longer = [torch.nn.functional.pad(scores, (0, 2, 0, 2), value=7.0) for scores in (student, teacher)]
+        mask = torch.nn.functional.pad(self.mask, (0, 2))
+        torch.testing.assert_close(attention_loss(longer[0], longer[1], mask, distance), before)
+
+    @distances
+    def test_is_zero_for_equal_scores_only(self, distance: str) -> None:
+        student, teacher = made(2, 3, 5, 5, seed=11), made(2, 3, 5, 5, seed=12)
+        assert attention_loss(student, student, self.mask, distance).item() == pytest.approx(0, abs=1e-12)
+        assert attention_loss(student, teacher, self.mask, distance) > 0
+
+    def test_only_mse_minds_a_shift(self) -> None:
+        """A softmax does not see what is added to all scores of a token."""
+        scores = made(2, 3, 5, 5, seed=13)
+        assert attention_loss(scores + 3, scores, self.mask, "kl").item() == pytest.approx(0, abs=1e-12)
+        assert attention_loss(scores + 3, scores, self.mask, "mse").item() == pytest.approx(9)
+
+    @distances
+    @pytest.mark.parametrize("heads", [3, 2])
+    def test_extreme_scores_have_a_gradient(self, distance: str, heads: int) -> None:
+        student = (1e4 * made(2, 3, 5, 5, seed=14).float()).requires_grad_()
+        loss = attention_loss(student, -1e4 * made(2, heads, 5, 5, seed=15).float(), self.mask, distance)
+        loss.backward()
+        assert torch.isfinite(loss) and student.grad is not None and torch.isfinite(student.grad).all()
+
+
+def taylor(activation: Tensor, gradient: Tensor, units: int) -> Tensor:
+    """First-order importance (U,), from the gradients by masks on the units."""
+    by_row = mask_gradients(activation, gradient, units)
+    assert by_row.shape == (len(activation), units)
+    return by_row.abs().sum(dim=0)
+
+
+class TestMaskGradients:
+    @pytest.mark.parametrize("units", [8, 4, 2])
+    def test_are_what_autograd_gives_for_a_mask(self, units: int) -> None:
+        """The mask is 1 for every unit of every row."""
+        states, weight = made(5, 3, 8, seed=20), made(8, seed=21)
+
+        def loss(activation: Tensor) -> Tensor:
+            return torch.sin(activation @ weight).sum()
+
+        mask = torch.ones(5, units, dtype=torch.float64, requires_grad=True)
+        (wanted,) = torch.autograd.grad(loss(states * mask.repeat_interleave(8 // units, dim=1)[:, None]), mask)
+        activation = states.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(activation), activation)
+        torch.testing.assert_close(mask_gradients(states, gradient, units), wanted)
 
 
 class TestTaylor:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from edgetf.config.data import AugmentConfig
 from edgetf.config.load import load_recipe
 from edgetf.config.overrides import apply_overrides
-from edgetf.config.recipe import DistillConfig, FromTeacher, QuantizeConfig
+from edgetf.config.stages import DistillConfig, PruneTarget, QuantizeConfig
+from edgetf.config.student import FromTeacher
 from edgetf.core.errors import ConfigError
 
 
@@ -52,6 +54,46 @@ def test_a_field_of_a_stage_is_set() -> None:
     assert distill.temperature == 4.0
 
 
+def two_distills() -> dict[str, Any]:
+    return {**tree(), "stages": [{"stage": "distill", "name": "general"}, *tree()["stages"]]}
+
+
+def test_each_of_two_distill_stages_is_set_by_its_name() -> None:
+    edited = apply_overrides(two_distills(), ["general.temperature=4", "distill.epochs=5"])
+    assert edited["stages"][:2] == [
+        {"stage": "distill", "name": "general", "temperature": "4"},
+        {"stage": "distill", "epochs": "5"},
+    ]
+
+
+def test_each_of_two_distill_stages_is_dropped_by_its_name() -> None:
+    assert apply_overrides(two_distills(), ["general=null"]) == tree()
+    assert names(apply_overrides(two_distills(), ["distill=null"])) == ["distill", "prune", "export"]
+    assert apply_overrides(two_distills(), ["distill=null"])["stages"][0]["name"] == "general"
+
+
+def test_a_named_stage_is_suggested_for_a_word_that_is_near() -> None:
+    with pytest.raises(ConfigError, match="did you mean general"):
+        apply_overrides(two_distills(), ["genral.epochs=1"])
+
+
+def test_a_field_of_a_field_is_set() -> None:
+    recipe = load_recipe("quickstart", ["prune.target.speedup=4", "data.augment.copies=2"])
+    assert stage_of(recipe, "prune").target == PruneTarget(speedup=4)
+    assert recipe.data.augment == AugmentConfig(copies=2)
+
+
+def test_a_field_of_a_field_keeps_its_neighbors() -> None:
+    given = {**tree(), "stages": [{"stage": "prune", "target": {"params": 0.5}}]}
+    edited = apply_overrides(given, ["prune.target.params=null", "prune.target.macs=0.25"])
+    assert edited["stages"] == [{"stage": "prune", "target": {"params": None, "macs": "0.25"}}]
+
+
+def test_the_schedule_of_a_term_is_set() -> None:
+    distill = stage_of(load_recipe("quickstart", ["distill.schedules.hidden=[1, 0]", "distill.hidden=1"]), "distill")
+    assert distill.schedules == {"hidden": (1.0, 0.0)}
+
+
 def test_a_field_of_the_student_is_set() -> None:
     recipe = load_recipe("quickstart", ["student.num_hidden_layers=6", "student.layers=null"])
     assert recipe.student == FromTeacher(num_hidden_layers=6, layers=None)
@@ -63,11 +105,16 @@ def test_a_missing_section_is_made() -> None:
     assert recipe.data.split.test == 0.35
 
 
-@pytest.mark.parametrize("name", ["finetune", "quantize"])
+@pytest.mark.parametrize("name", ["finetune", "vocabulary", "quantize"])
 def test_a_stage_that_is_not_there_is_added_in_its_place(name: str) -> None:
-    field = {"finetune": "finetune.epochs=1", "quantize": 'quantize.schemes=["w8a8_dynamic"]'}[name]
+    field = {
+        "finetune": "finetune.epochs=1",
+        "vocabulary": "vocabulary.size=8000",
+        "quantize": 'quantize.schemes=["w8a8_dynamic"]',
+    }[name]
     order = {
         "finetune": ["finetune", "distill", "prune", "export"],
+        "vocabulary": ["vocabulary", "distill", "prune", "export"],
         "quantize": ["distill", "prune", "export", "quantize"],
     }
     assert names(apply_overrides(tree(), [field])) == order[name]
@@ -124,7 +171,7 @@ def test_the_last_word_wins() -> None:
         ("distil.epochs=1", "distil: not a recipe field or stage; did you mean distill?"),
         ("dta.source=1", "dta: not a recipe field or stage; did you mean data?"),
         ("distill=4", "distill: got '4'; a stage is dropped by distill=null, or set by distill.FIELD=value"),
-        ("distill.a.b=1", "distill.a.b: a stage has plain fields only"),
+        ("distill.epochs.b=1", "distill.epochs.b: epochs is 2, which has no fields"),
         ("name.first=1", "name.first: name is 'x', which has no fields"),
         ("data.source.deep=1", "data.source.deep: source is 'bbc_news', which has no fields"),
         ("stages.0=1", "which has no fields"),

@@ -10,8 +10,11 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from edgetf.config.data import AugmentConfig
 from edgetf.config.load import find_recipe, load_recipe, read_tree, recipe_names
-from edgetf.config.recipe import STAGE_ORDER, FromTeacher, MobileBert, Recipe
+from edgetf.config.recipe import Recipe
+from edgetf.config.stages import STAGE_ORDER, PruneConfig, PruneTarget, stage_name
+from edgetf.config.student import FromTeacher, MobileBert
 from edgetf.core.errors import ConfigError
 
 TREE: dict[str, Any] = {
@@ -144,7 +147,10 @@ def test_problems_of_overrides_and_fields_come_together(tmp_path: Path) -> None:
     ("names", "message"),
     [
         (["export", "distill"], "got the order export, distill, allowed: distill, export"),
-        (["distill", "distill", "export"], "each once"),
+        (["distill", "distill", "export"], "stages: two are called distill; give one of them another name"),
+        (["prune", "prune", "export"], "each once, but distill as often as you like"),
+        (["vocabulary", "finetune", "export"], "allowed: finetune, vocabulary, export"),
+        (["distill", "vocabulary", "export"], "allowed: vocabulary, distill, export"),
         (["quantize", "export"], "allowed: export, quantize"),
         (["distill"], "there is no export stage"),
     ],
@@ -159,10 +165,81 @@ def test_every_stage_has_its_place_in_the_order(tmp_path: Path) -> None:
     assert tuple(stage.stage for stage in recipe.stages) == STAGE_ORDER
 
 
+def test_the_vocabulary_stage_comes_after_finetune_and_before_distill() -> None:
+    assert STAGE_ORDER == ("finetune", "vocabulary", "distill", "prune", "export", "quantize")
+
+
+def test_distill_may_stand_twice_under_two_names(tmp_path: Path) -> None:
+    stages = [{"stage": "distill", "name": "general"}, {"stage": "distill"}, {"stage": "export"}]
+    recipe = load_recipe(write(tmp_path, stages=stages))
+    assert [stage_name(stage) for stage in recipe.stages] == ["general", "distill", "export"]
+
+
+def test_a_distill_stage_may_not_be_called_like_another_stage(tmp_path: Path) -> None:
+    stages = [{"stage": "distill", "name": "prune"}, {"stage": "prune"}, {"stage": "export"}]
+    assert any("two are called prune" in line for line in problems(tmp_path, stages=stages))
+
+
+@pytest.mark.parametrize("name", ["General", "2nd", "", "a b", "a.b"])
+def test_a_stage_name_is_a_plain_word(tmp_path: Path, name: str) -> None:
+    stages = [{"stage": "distill", "name": name}, {"stage": "export"}]
+    assert any(line.startswith("distill.name: got") for line in problems(tmp_path, stages=stages))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        {"logits": 0, "labels": 0, "hidden": 1},
+        {"logits": 0, "labels": 0, "embedding": 1},
+        {"hidden": 1, "progressive": 0.5},
+        {"attention": 1, "progressive": 1},
+        {"hidden": 1, "layer_map": [1, None, 5], "schedules": {"hidden": [1, 0]}},
+    ],
+    ids=str,
+)
+def test_losses_that_can_be_learned_are_taken(tmp_path: Path, loss: dict[str, Any]) -> None:
+    load_recipe(write(tmp_path, stages=[{"stage": "distill", **loss}, {"stage": "prune", **loss}, {"stage": "export"}]))
+
+
+def stages(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"stages": [{"stage": kind, **fields}, {"stage": "export"}]}
+
+
+def augment(**fields: Any) -> dict[str, Any]:
+    return {"data": {"source": "x", "augment": fields}}
+
+
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"stages": [{"stage": "distill", "logits": 0, "labels": 0}, {"stage": "export"}]}, "all weigh 0"),
+        (stages("distill", logits=0, labels=0), "logits, labels, relations, hidden, attention and embedding all weigh"),
+        (stages("prune", logits=0, labels=0), "prune: got"),
+        (stages("distill", progressive=0.5), "progressive: its steps learn hidden states and attention"),
+        (stages("distill", progressive=0.5, embedding=1), "give hidden or attention a weight"),
+        (stages("distill", progressive=1.5, hidden=1), "distill.progressive: got 1.5"),
+        (stages("distill", schedules={"depth": [0, 1]}), "distill.schedules.depth"),
+        (stages("distill", schedules={"hidden": [0, -1]}), "distill.schedules.hidden.1: got -1"),
+        (stages("distill", rows="some"), "distill.rows: got 'some'"),
+        (stages("prune", target={}), "prune.target: got {}; give one of params, macs, speedup"),
+        (stages("prune", target={"params": 0.5, "macs": 0.5}), "give one of params, macs, speedup"),
+        (stages("prune", target={"params": 0}), "prune.target.params: got 0"),
+        (stages("prune", target={"macs": 1.5}), "prune.target.macs: got 1.5"),
+        (stages("prune", target={"speedup": 0.5}), "prune.target.speedup: got 0.5"),
+        (stages("prune", hidden_ratio=1), "prune.hidden_ratio: got 1"),
+        (stages("prune", rounds=0), "prune.rounds: got 0"),
+        (stages("vocabulary", size=0), "vocabulary.size: got 0"),
+        (stages("vocabulary", embedding_size=0), "vocabulary.embedding_size: got 0"),
+        (augment(methods=["mask"]), "masked_lm and the method mask go together"),
+        (augment(masked_lm="hub:a/b"), "masked_lm and the method mask go together"),
+        (augment(methods=["words", "words"]), "each may be named once"),
+        (augment(methods=[]), "data.augment.methods: got []"),
+        (augment(methods=["swap"]), "data.augment.methods.0: got 'swap'"),
+        (augment(copies=0), "data.augment.copies: got 0"),
+        (augment(share=0), "data.augment.share: got 0"),
+        ({"student": {"init": "checkpoint"}}, "init=checkpoint and the field checkpoint go together"),
+        ({"student": {"checkpoint": "x"}}, "init=checkpoint and the field checkpoint go together"),
+        ({"student": {"init": "best"}}, "student.init: got 'best'"),
+        ({"student": {"hidden_size": 0}}, "student.hidden_size: got 0"),
         ({"data": {"source": "x", "split": {"dev": 0.5, "test": 0.5}}}, "nothing is left to train on"),
         ({"student": {"num_hidden_layers": 2, "layers": [0, 1, 2]}}, "3 layers are listed for num_hidden_layers=2"),
         (
@@ -173,6 +250,20 @@ def test_every_stage_has_its_place_in_the_order(tmp_path: Path) -> None:
 )
 def test_fields_that_contradict_each_other_are_refused(tmp_path: Path, section: dict[str, Any], message: str) -> None:
     assert any(message in line for line in problems(tmp_path, **section))
+
+
+def test_fields_that_go_together_are_taken(tmp_path: Path) -> None:
+    recipe = load_recipe(
+        write(
+            tmp_path,
+            data={"source": "x", "augment": {"methods": ["words", "mask"], "masked_lm": "hub:a/b"}},
+            student={"init": "checkpoint", "checkpoint": "x"},
+            stages=[{"stage": "prune", "target": {"speedup": 4}}, {"stage": "export"}],
+        )
+    )
+    assert recipe.data.augment == AugmentConfig(methods=("words", "mask"), masked_lm="hub:a/b")
+    assert recipe.student == FromTeacher(init="checkpoint", checkpoint="x")
+    assert recipe.stages[0] == PruneConfig(target=PruneTarget(speedup=4))
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])

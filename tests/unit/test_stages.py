@@ -12,17 +12,24 @@ import pytest
 import torch
 from tiny import FAMILY_NAMES, LABELS, tiny_classifier, tiny_dataset
 
-from edgetf.config.recipe import DistillConfig, FinetuneConfig, MobileBert, PruneConfig, Recipe
+from edgetf.config.recipe import Recipe
+from edgetf.config.stages import DistillConfig, FinetuneConfig, PruneConfig
+from edgetf.config.student import MobileBert
 from edgetf.core.artifact import Artifact, Spec, seal
 from edgetf.core.errors import ConfigError
 from edgetf.models.checkpoint import WEIGHTS, copy_checkpoint, load_classifier
 from edgetf.models.families import family_of
-from edgetf.models.slicing import feed_forwards_of, heads_of, layers_of, linear_at
+from edgetf.models.shapes import narrowed_layers
+from edgetf.models.slicing import feed_forwards_of, heads_of, layers_of, linear_at, model_shape
 from edgetf.models.students import build_student
 from edgetf.stages import distill, finetune, prune
 from edgetf.stages.context import Context
-from edgetf.stages.objective import distillation_loss
-from edgetf.training.batches import encode_split, in_order
+from edgetf.stages.deployment import Deployment
+from edgetf.stages.importance import HIDDEN, Kind, measure, readers
+from edgetf.stages.objective import Objective
+from edgetf.stages.shrink import shrink
+from edgetf.training.batches import TensorBatch, encode_split, in_order
+from edgetf.training.loop import Losses
 from edgetf.training.teacher import infer
 
 torch.set_num_threads(1)
@@ -34,6 +41,7 @@ SMALL = MobileBert(
     architecture="mobilebert", num_hidden_layers=2, hidden_size=32, intra_bottleneck_size=16, embedding_size=16,
     intermediate_size=32,
 )  # fmt: skip
+DEPLOYMENT = Deployment("onnx", "fp32", threads=1, seq_len=16)
 Write = Callable[[Path], tuple[Spec, float]]
 
 
@@ -254,16 +262,26 @@ class TestDistill:
 
     def test_weights_scale_their_terms(self, bert: Trained) -> None:
         context = bert.context()
-        teacher = bert.model
-        student = build_student(context.recipe.student, teacher).eval()
+        student = build_student(context.recipe.student, bert.model).eval()
         encoder = context.encoder(bert.artifact.path, 0)
         _, batch = next(in_order(encode_split(DATA.train, encoder), encoder))
         plain = DistillConfig(logits=1, labels=1, relations=1, relation_heads=4)
         heavy = DistillConfig(logits=2, labels=3, relations=5, relation_heads=4)
-        one = distillation_loss(plain, teacher, student, context)(student, batch)
-        other = distillation_loss(heavy, teacher, student, context)(student, batch)
+        one, other = (self.terms(config, student, bert, batch) for config in (plain, heavy))
         for name, factor in (("logits", 2), ("labels", 3), ("relations", 5)):
             assert other[name].item() == pytest.approx(factor * one[name].item(), rel=1e-5)
+
+    def terms(self, config: DistillConfig, student: Any, teacher: Trained, batch: TensorBatch) -> Losses:
+        objective = Objective(config, student, teacher.artifact, teacher.context())
+        found = objective.loss(objective.learner, batch, 0.5)
+        objective.close()
+        return found
+
+    def test_student_is_left_without_hooks(self, bert: Trained) -> None:
+        student = build_student(bert.context().recipe.student, bert.model)
+        config = DistillConfig(hidden=1, attention=1, embedding=1, relations=1, relation_heads=4)
+        Objective(config, student, bert.artifact, bert.context()).close()
+        assert not any(module._forward_pre_hooks or module._forward_hooks for module in student.modules())
 
 
 def family_name(teacher: Trained) -> str:
@@ -272,7 +290,11 @@ def family_name(teacher: Trained) -> str:
 
 def pruned(teacher: Trained, out: Path, **settings: Any) -> Artifact:
     config = PruneConfig(**{**TRAINING, "round_to": 8, "relation_heads": 4, "importance_rows": 24, **settings})
-    return sealed(out, lambda folder: prune.run(config, teacher.artifact, teacher.context(), folder), teacher.artifact)
+    return sealed(out, prunes(config, teacher.artifact, teacher.context()), teacher.artifact)
+
+
+def prunes(config: PruneConfig, source: Artifact, context: Context) -> Write:
+    return lambda folder: prune.run(config, source, context, folder, DEPLOYMENT)
 
 
 class TestPrune:
@@ -285,8 +307,8 @@ class TestPrune:
         parts = len(feed_forwards_of(model))
         assert widths_of(teacher.model) == [(4, *[64] * parts)] * 2
         assert widths_of(model) == [(2, *[32] * parts)] * 2
-        assert made.spec.details["before"] == {"intermediate_size": 64, "num_attention_heads": 4}
-        assert made.spec.details["after"] == {"intermediate_size": 32, "num_attention_heads": 2}
+        assert made.spec.details["before"]["layers"] == [{"heads": 4, "neurons": [64] * parts}] * 2
+        assert made.spec.details["after"]["layers"] == [{"heads": 2, "neurons": [32] * parts}] * 2
         assert made.spec.metrics[0].value >= 0.75
         removed = (teacher.artifact.spec.params or 0) - (made.spec.params or 0)
         assert removed == weights_in(teacher.model) - weights_in(model) > 0
@@ -332,9 +354,7 @@ class TestPrune:
     def test_prunes_what_distill_made(self, bert: Trained, tmp_path: Path) -> None:
         student = distilled(bert, tmp_path / "2-distill", **SHORT)
         config = PruneConfig(**TRAINING, round_to=8, head_ratio=0.5)
-        made = sealed(
-            tmp_path / "3", lambda out: prune.run(config, student, bert.context(), out), student, bert.artifact
-        )
+        made = sealed(tmp_path / "3", prunes(config, student, bert.context()), student, bert.artifact)
         describes_itself(made)
         assert widths_of(load_classifier(made.path)) == [(2, 32)]
         assert made.spec.metrics[0].value >= 0.85
@@ -342,7 +362,7 @@ class TestPrune:
     def test_prunes_what_was_pruned(self, bert: Trained, tmp_path: Path) -> None:
         once = pruned(bert, tmp_path / "3-prune", head_ratio=0.25, ffn_ratio=0.25, **SHORT)
         config = PruneConfig(**SHORT, round_to=8, head_ratio=0.3, ffn_ratio=0.5)
-        made = sealed(tmp_path / "4", lambda out: prune.run(config, once, bert.context(), out), once)
+        made = sealed(tmp_path / "4", prunes(config, once, bert.context()), once)
         assert widths_of(load_classifier(once.path)) == [(3, 48)] * 2
         assert widths_of(load_classifier(made.path)) == [(2, 24)] * 2
 
@@ -360,7 +380,7 @@ class TestPrune:
         assert made.spec.metrics[0].value == pytest.approx(once.spec.metrics[0].value, abs=0.1)
 
     def test_importance_finds_the_planted_units(self, bert: Trained) -> None:
-        """Neurons and heads whose output is multiplied by zero are the least important, by both measures."""
+        """Neurons and heads whose output is multiplied by zero are the least important, by every measure."""
         model = bert.model
         dead_neurons, dead_head = [3, 17, 40], 2
         with torch.no_grad():
@@ -368,36 +388,33 @@ class TestPrune:
                 layer.output.dense.weight[:, dead_neurons] = 0
                 layer.attention.output.dense.weight[:, 16:24] = 0
         context = bert.context()
-        for importance in ("taylor", "magnitude"):
-            config = PruneConfig(importance=importance, importance_rows=16)
-            loss = distillation_loss(config, bert.model, model, context)
-            scores = prune.measure_importance(model, config, loss, context, bert.artifact)
-            assert len(scores) == 4
+        kinds: tuple[Kind, ...] = ("taylor", "fisher", "magnitude")
+        for kind in kinds:
+            scores = measure(model, kind, context, bert.artifact, 16)
+            assert len(scores) == 5 and scores[HIDDEN].shape == (32,)
             for index in range(2):
                 neurons, heads = scores[(index, "output.dense")], scores[(index, "attention.output.dense")]
                 assert (neurons.shape, heads.shape) == ((64,), (4,))
                 assert sorted(neurons.argsort()[:3].tolist()) == dead_neurons
                 assert heads.argmin() == dead_head
 
-    def test_importance_leaves_the_model_as_it_was(self, bert: Trained) -> None:
+    @pytest.mark.parametrize("kind", ["random", "magnitude", "taylor", "fisher"])
+    def test_importance_leaves_the_model_as_it_was(self, bert: Trained, kind: Kind) -> None:
         model, context = bert.model, bert.context()
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        config = PruneConfig(importance_rows=16)
-        loss = distillation_loss(config, bert.model, model, context)
-        prune.measure_importance(model, config, loss, context, bert.artifact)
+        measure(model, kind, context, bert.artifact, 16)
         assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
         assert all(parameter.grad is None for parameter in model.parameters())
-        assert not any(module._forward_pre_hooks for module in model.modules())
+        assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
 
     def test_what_is_least_important_goes(self, bert: Trained) -> None:
         model = bert.model
-        units = prune.readers(model)
-        importance = {unit: torch.arange(float(count)) for unit, count in units.items()}
+        importance = {unit: torch.arange(float(count)) for unit, count in readers(model).items()}
         wanted = {
             index: linear_at(layer, "intermediate.dense").weight[32:].clone()
             for index, layer in enumerate(layers_of(model))
         }
-        prune.narrow(model, PruneConfig(ffn_ratio=0.5, round_to=8, head_ratio=0.25), importance)
+        shrink(model, narrowed_layers(model_shape(model), 3, 32), importance)
         for index, layer in enumerate(layers_of(model)):
             assert torch.equal(linear_at(layer, "intermediate.dense").weight, wanted[index])
             assert heads_of(model, layer) == 3

@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 from tiny import FAMILY_NAMES, LABELS, tiny_classifier
 from torch.utils.flop_counter import FlopCounterMode
 
-from edgetf.config.recipe import FromTeacher, MobileBert, PruneConfig
+from edgetf.config.stages import PruneConfig
+from edgetf.config.student import FromTeacher, MobileBert
 from edgetf.core.errors import ConfigError
 from edgetf.models.checkpoint import load_classifier, save_classifier
 from edgetf.models.families import family_of
+from edgetf.models.shapes import cost_of
 from edgetf.models.slicing import feed_forwards_of as parts_of
 from edgetf.models.slicing import layers_of, narrow_feed_forward, narrow_heads
 from edgetf.models.students import (
     build_student,
-    cost_of,
     kept_heads,
     kept_width,
     pruned_config,

@@ -13,7 +13,7 @@ import torch
 from tiny import FAMILY_NAMES, tiny_classifier, tiny_dataset
 from torch.nn import functional as F
 
-from edgetf.config.recipe import FinetuneConfig
+from edgetf.config.stages import FinetuneConfig
 from edgetf.models.checkpoint import load_classifier
 from edgetf.runtime.encoder import Encoder
 from edgetf.training import teacher as teacher_module
@@ -46,7 +46,7 @@ def encoder_of(folder: Path, model: Any) -> Encoder:
     return Encoder(folder, 64, "truncate", model.config.pad_token_id)
 
 
-def cross_entropy(model: Any, batch: TensorBatch) -> Losses:
+def cross_entropy(model: Any, batch: TensorBatch, done: float) -> Losses:
     logits = model(**batch.inputs(takes_token_types(model))).logits
     return {"labels": F.cross_entropy(logits, batch.labels)}
 
@@ -145,8 +145,8 @@ class TestLearning:
         assert job.model.get_input_embeddings().weight.requires_grad
 
     def test_terms_are_summed_and_told_by_name(self, folders: dict[str, Path], tmp_path: Path) -> None:
-        def two_terms(model: Any, batch: TensorBatch) -> Losses:
-            loss = cross_entropy(model, batch)["labels"]
+        def two_terms(model: Any, batch: TensorBatch, done: float) -> Losses:
+            loss = cross_entropy(model, batch, done)["labels"]
             return {"first": 0.75 * loss, "second": 0.25 * loss}
 
         plain, split = new_job(folders["bert"], tmp_path / "a"), new_job(folders["bert"], tmp_path / "b")
@@ -361,8 +361,8 @@ class TestBroken:
     def test_a_loss_that_is_no_number_stops_the_training(
         self, folders: dict[str, Path], tmp_path: Path, value: float
     ) -> None:
-        def breaks(model: Any, batch: TensorBatch) -> Losses:
-            return {"labels": cross_entropy(model, batch)["labels"] * value}
+        def breaks(model: Any, batch: TensorBatch, done: float) -> Losses:
+            return {"labels": cross_entropy(model, batch, done)["labels"] * value}
 
         job = new_job(folders["bert"], tmp_path)
         with pytest.raises(FloatingPointError, match=f"the loss became {value}"):
@@ -441,22 +441,40 @@ class TestTeacherLogits:
         assert by_row(logits, rows).tolist() == [[1, 2], [4, 5], [8, 9]]
 
     def test_are_computed_once(self, model: Any, encoder: Encoder, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
-        first = cached_logits(model, "teacher", rows, encoder, "rows", silent)
-        np.testing.assert_array_equal(first, infer(model, rows, encoder))
+        first = cached_logits(lambda: model, "teacher", rows, encoder, "rows", silent)
+        assert first.kept is None and first.rest is None
+        np.testing.assert_array_equal(first.top, infer(model, rows, encoder))
         monkeypatch.setattr(teacher_module, "infer", forbidden)
-        again = cached_logits(model, "teacher", rows, encoder, "rows", silent)
-        np.testing.assert_array_equal(again, first)
+        again = cached_logits(lambda: model, "teacher", rows, encoder, "rows", silent)
+        np.testing.assert_array_equal(again.top, first.top)
 
     def test_second_time_needs_no_model(self, model: Any, encoder: Encoder, rows: Rows) -> None:
-        first = cached_logits(model, "teacher", rows, encoder, "rows", silent)
-        np.testing.assert_array_equal(cached_logits(None, "teacher", rows, encoder, "rows", silent), first)
+        first = cached_logits(lambda: model, "teacher", rows, encoder, "rows", silent)
+        again = cached_logits(forbidden, "teacher", rows, encoder, "rows", silent)
+        np.testing.assert_array_equal(again.top, first.top)
 
-    @pytest.mark.parametrize("change", ["teacher", "rows", "count", "max_length", "long_texts"])
+    def test_only_the_largest_are_kept(self, model: Any, encoder: Encoder, rows: Rows) -> None:
+        """Two of three classes and what the third comes to; a second reading gives the same from the disk."""
+        whole = infer(model, rows, encoder)
+        for _ in range(2):
+            targets = cached_logits(lambda: model, "teacher", rows, encoder, "rows", silent, 2, 4.0)
+            assert targets.kept is not None and targets.rest is not None
+            assert (targets.top.shape, targets.kept.shape, targets.rest.shape) == ((30, 2), (30, 2), (30,))
+            np.testing.assert_array_equal(targets.top, -np.sort(-whole, axis=1)[:, :2])
+            np.testing.assert_array_equal(np.take_along_axis(whole, np.asarray(targets.kept), axis=1), targets.top)
+            np.testing.assert_allclose(targets.rest, whole.min(axis=1) / 4.0, rtol=1e-5)
+
+    def test_all_are_kept_where_there_are_no_more(self, model: Any, encoder: Encoder, rows: Rows) -> None:
+        targets = cached_logits(lambda: model, "teacher", rows, encoder, "rows", silent, 3, 4.0)
+        assert targets.kept is None and targets.top.shape == (30, 3)
+
+    @pytest.mark.parametrize("change", ["teacher", "rows", "count", "max_length", "long_texts", "top_k", "temperature"])
     def test_are_keyed_by_what_they_depend_on(
         self, folders: dict[str, Path], model: Any, encoder: Encoder, rows: Rows, change: str,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
-        cached_logits(model, "teacher", rows, encoder, "rows", silent)
+        kept = {"top_k": (1, 2.0), "temperature": (2, 1.0)}.get(change, ())
+        cached_logits(lambda: model, "teacher", rows, encoder, "rows", silent, *kept)
         runs = 0
 
         def counted(*arguments: Any) -> Any:
@@ -477,9 +495,11 @@ class TestTeacherLogits:
                 encoder = Encoder(folders["bert"], 16)
             case "long_texts":
                 encoder = Encoder(folders["bert"], 64, "chunk")
-        logits = cached_logits(model, digest, rows, encoder, fingerprint, silent)
+            case "top_k" | "temperature":
+                kept = (2, 2.0)
+        targets = cached_logits(lambda: model, digest, rows, encoder, fingerprint, silent, *kept)
         assert runs == 1
-        assert len(logits) == len(rows)
+        assert len(targets.top) == len(rows)
 
     def test_a_kill_leaves_no_half_file(
         self, model: Any, encoder: Encoder, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -490,9 +510,36 @@ class TestTeacherLogits:
 
         with monkeypatch.context() as patched, pytest.raises(Killed):
             patched.setattr(teacher_module.np, "save", dies)
-            cached_logits(model, "teacher", rows, encoder, "rows", silent)
+            cached_logits(lambda: model, "teacher", rows, encoder, "rows", silent)
         assert list((tmp_path / "cache").rglob("*.npy")) == []
-        assert cached_logits(model, "teacher", rows, encoder, "rows", silent).shape == (30, 3)
+        assert cached_logits(lambda: model, "teacher", rows, encoder, "rows", silent).top.shape == (30, 3)
+
+    def test_a_kill_between_two_files_leaves_nothing_that_looks_whole(
+        self, model: Any, encoder: Encoder, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real, calls = np.save, 0
+
+        def dies(stream: Any, array: Any) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 3:
+                raise Killed
+            real(stream, array)
+
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            patched.setattr(teacher_module.np, "save", dies)
+            cached_logits(lambda: model, "teacher", rows, encoder, "rows", silent, 2)
+        assert list((tmp_path / "cache").rglob("top.npy")) == []
+        targets = cached_logits(lambda: model, "teacher", rows, encoder, "rows", silent, 2)
+        assert targets.top.shape == (30, 2) and targets.rest is not None
+
+    def test_loss_is_none_where_the_student_agrees(self, model: Any, encoder: Encoder, rows: Rows) -> None:
+        whole = torch.from_numpy(infer(model, rows, encoder))
+        positions = torch.tensor([4, 0, 17])
+        for top_k in (None, 1, 2):
+            targets = cached_logits(lambda: model, "teacher", rows, encoder, "rows", silent, top_k, 2.0)
+            assert targets.loss(whole[positions], positions).item() == pytest.approx(0, abs=1e-5)
+            assert targets.loss(whole[positions].flip(1) * 3, positions).item() > 1e-3
 
     def test_accuracy_counts_rows(self, model: Any, encoder: Encoder, rows: Rows) -> None:
         hits = infer(model, rows, encoder).argmax(axis=1) == np.asarray(rows.labels)

@@ -1,10 +1,13 @@
 """BERT (Devlin et al. 2019), and with it MiniLM and TinyBERT, which keep its modules."""
 
-from edgetf.models.families.family import Family, plain_cost, plain_feed_forward
+from edgetf.models.families.family import Family, Residual, plain_cost, plain_feed_forward
 
 FAMILY = Family(
     model_type="bert",
     layers="bert.encoder.layer",
+    embeddings="bert.embeddings",
+    word_embedding="bert.embeddings.word_embeddings",
+    position_embedding="bert.embeddings.position_embeddings",
     attention="attention.self",
     query="attention.self.query",
     key="attention.self.key",
@@ -13,5 +16,11 @@ FAMILY = Family(
     head_count=("num_attention_heads",),
     head_width=("all_head_size",),
     feed_forwards=plain_feed_forward("intermediate.dense", "output.dense"),
-    cost=plain_cost({}, pooled=True),
+    cost=plain_cost(pooled=True),
+    residual=Residual(
+        tables=("*.word_embeddings", "*.position_embeddings", "*.token_type_embeddings"),
+        writes=("*.output.dense", "*.pooler.dense"),
+        reads=("*.query", "*.key", "*.value", "*.intermediate.dense", "*.pooler.dense", "classifier"),
+        norms=("*.LayerNorm",),
+    ),
 )

@@ -1,12 +1,13 @@
 """DistilBERT (Sanh et al. 2019): BERT without token types and pooler, and with config names of its own."""
 
-from edgetf.models.families.family import Family, plain_cost, plain_feed_forward
-
-_NAMES = {"hidden_size": "dim", "intermediate_size": "hidden_dim", "num_hidden_layers": "n_layers"}
+from edgetf.models.families.family import Family, Residual, plain_cost, plain_feed_forward
 
 FAMILY = Family(
     model_type="distilbert",
     layers="distilbert.transformer.layer",
+    embeddings="distilbert.embeddings",
+    word_embedding="distilbert.embeddings.word_embeddings",
+    position_embedding="distilbert.embeddings.position_embeddings",
     attention="attention",
     query="attention.q_lin",
     key="attention.k_lin",
@@ -15,7 +16,13 @@ FAMILY = Family(
     head_count=("n_heads",),
     head_width=("dim",),
     feed_forwards=plain_feed_forward("ffn.lin1", "ffn.lin2"),
-    cost=plain_cost(_NAMES, pooled=True),
+    cost=plain_cost(pooled=True),
+    residual=Residual(
+        tables=("*.word_embeddings", "*.position_embeddings"),
+        writes=("*.out_lin", "*.lin2", "pre_classifier"),
+        reads=("*.q_lin", "*.k_lin", "*.v_lin", "*.lin1", "pre_classifier", "classifier"),
+        norms=("*.LayerNorm", "*.sa_layer_norm", "*.output_layer_norm"),
+    ),
     hidden_size="dim",
     intermediate_size="hidden_dim",
     num_attention_heads="n_heads",

@@ -8,8 +8,6 @@ from typing import Any
 
 Config = Mapping[str, Any]
 
-ATTENTION_WIDTH = "attention_width"  # of a config for costing: heads × width of a head, where heads were removed
-
 
 @dataclass(frozen=True)
 class FeedForward:
@@ -17,6 +15,38 @@ class FeedForward:
 
     up: str
     down: str
+
+
+@dataclass(frozen=True)
+class Residual:
+    """What touches the hidden state between the layers, as patterns over the names of all modules.
+
+    `tables` are embeddings with a column for each hidden dimension, `writes` linear layers with a row for it, `reads`
+    linear layers with a column for it, `norms` what normalizes it. One that matches `writes` and `reads` is both.
+    """
+
+    tables: tuple[str, ...]
+    writes: tuple[str, ...]
+    reads: tuple[str, ...]
+    norms: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """One layer: its attention heads, and the neurons of each of its feed-forwards."""
+
+    heads: int
+    neurons: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What structured pruning may change of a model; `embedding_size` is None where the embedding is one table."""
+
+    hidden_size: int
+    head_width: int
+    layers: tuple[LayerShape, ...]
+    embedding_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -30,10 +60,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class Family:
-    """Where things are. The path `layers` starts at the model, the others at a layer."""
+    """Where things are. `layers`, `embeddings` and `word_embedding` start at the model, the other paths at a layer."""
 
     model_type: str
     layers: str
+    embeddings: str
+    word_embedding: str
+    position_embedding: str
     attention: str
     query: str
     key: str
@@ -42,11 +75,13 @@ class Family:
     head_count: tuple[str, ...]  # attributes of the attention module that hold the number of heads
     head_width: tuple[str, ...]  # … and those that hold heads × width of a head
     feed_forwards: Callable[[Config], tuple[FeedForward, ...]]
-    cost: Callable[[Config, int], Cost]
+    cost: Callable[[Config, Shape, int], Cost]
+    residual: Residual
     hidden_size: str = "hidden_size"
     intermediate_size: str = "intermediate_size"
     num_attention_heads: str = "num_attention_heads"
     num_hidden_layers: str = "num_hidden_layers"
+    attention_width: str | None = None  # config name of heads × width of a head, where it is not the hidden size
     takes_token_types: bool = True
     reserved_positions: int = 0  # rows of the position embedding that no token uses
 
@@ -57,24 +92,31 @@ def plain_feed_forward(up: str, down: str) -> Callable[[Config], tuple[FeedForwa
     return lambda config: parts
 
 
-def plain_cost(names: Mapping[str, str], pooled: bool) -> Callable[[Config, int], Cost]:
-    """The cost of a BERT-like encoder; `names` maps BERT's config names to the family's own."""
+def words_cost(config: Config, shape: Shape, width: int) -> int:
+    """Weights of a word embedding into `width` dimensions, in one table or as a product of two."""
+    words, size = int(config["vocab_size"]), shape.embedding_size
+    return words * width if size is None else words * size + size * width
 
-    def cost(config: Config, seq_len: int) -> Cost:
-        def get(name: str) -> int:
-            return int(config[names.get(name, name)])
 
-        h, f, layers = get("hidden_size"), get("intermediate_size"), get("num_hidden_layers")
-        tokens = get("vocab_size") + get("max_position_embeddings") + int(config.get("type_vocab_size", 0))
+def plain_cost(pooled: bool) -> Callable[[Config, Shape, int], Cost]:
+    """The cost of a BERT-like encoder; `pooled` says whether a dense layer stands before the classifier."""
+
+    def cost(config: Config, shape: Shape, seq_len: int) -> Cost:
+        h = shape.hidden_size
+        rows = int(config["max_position_embeddings"]) + int(config.get("type_vocab_size", 0))
         classes = int(config.get("num_labels", len(config.get("id2label") or {}) or 2))
-        a = int(config.get(ATTENTION_WIDTH, h))
-        weights = layers * (4 * h * a + 2 * h * f)
-        scores = layers * 2 * seq_len * a  # query·key and attention·value, a token
-        small = layers * (6 * h + 3 * a + f) + 2 * h + (h * h + h if pooled else 0) + h * classes + classes
+        products = small = attended = 0
+        for layer in shape.layers:
+            a, f = layer.heads * shape.head_width, sum(layer.neurons)
+            products += 4 * h * a + 2 * h * f
+            attended += 2 * a  # query·key and attention·value, for every pair of tokens
+            small += 6 * h + 3 * a + f
+        widening = (shape.embedding_size or 0) * h
         return Cost(
-            macs=seq_len * (weights + scores) + h * h * pooled + h * classes,
-            params=tokens * h + weights + small,
-            ops=40 * layers,
-        )
+            macs=seq_len * (products + widening + seq_len * attended) + h * h * pooled + h * classes,
+            params=words_cost(config, shape, h) + rows * h + products + small + 2 * h + (h * h + h) * pooled
+            + h * classes + classes,
+            ops=40 * len(shape.layers),
+        )  # fmt: skip
 
     return cost

@@ -1,6 +1,6 @@
 """MobileBERT (Sun et al. 2020): thin layers between bottlenecks, several feed-forwards a layer, a small embedding."""
 
-from edgetf.models.families.family import ATTENTION_WIDTH, Config, Cost, Family, FeedForward
+from edgetf.models.families.family import Config, Cost, Family, FeedForward, Residual, Shape, words_cost
 
 
 def feed_forwards(config: Config) -> tuple[FeedForward, ...]:
@@ -10,29 +10,36 @@ def feed_forwards(config: Config) -> tuple[FeedForward, ...]:
     return (*first, FeedForward("intermediate.dense", "output.dense"))
 
 
-def cost(config: Config, seq_len: int) -> Cost:
+def cost(config: Config, shape: Shape, seq_len: int) -> Cost:
     """The cost of the encoder with a shared key and query bottleneck, as `key_query_shared_bottleneck` says."""
-    h, b, e = (int(config[name]) for name in ("hidden_size", "intra_bottleneck_size", "embedding_size"))
-    f, stacked = int(config["intermediate_size"]), int(config["num_feedforward_networks"])
-    layers, a = int(config["num_hidden_layers"]), int(config.get(ATTENTION_WIDTH, b))
+    h, b, e = shape.hidden_size, int(config["intra_bottleneck_size"]), int(config["embedding_size"])
     rows = int(config["max_position_embeddings"]) + int(config.get("type_vocab_size", 2))
     classes = int(config.get("num_labels", len(config.get("id2label") or {}) or 2))
     pooler = h * h * bool(config.get("classifier_activation", True))
-    # two bottlenecks in and one out, query and key from the narrow input, value from the wide one
-    weights = 3 * h * b + 2 * b * a + h * a + a * b + stacked * 2 * b * f
-    biases = 3 * a + 9 * b + 3 * h + stacked * (f + 3 * b)  # with the norms' two vectors each
-    embedding = int(config["vocab_size"]) * e + rows * h + 3 * e * h + 3 * h
+    products = attended = small = ops = 0
+    for layer in shape.layers:
+        a, stacked = layer.heads * shape.head_width, len(layer.neurons)
+        # two bottlenecks in and one out, query and key from the narrow input, value from the wide one
+        products += 3 * h * b + 2 * b * a + h * a + a * b + 2 * b * sum(layer.neurons)
+        attended += 2 * a
+        small += 3 * a + 9 * b + 3 * h + sum(layer.neurons) + 3 * b * stacked  # with the norms' two vectors each
+        ops += 55 + 12 * stacked
+    embedding = words_cost(config, shape, e) + rows * h + 3 * e * h + 3 * h
     head = pooler + h * bool(pooler) + h * classes + classes
+    widening = (shape.embedding_size or 0) * e + 3 * e * h
     return Cost(
-        macs=seq_len * (3 * e * h + layers * (weights + 2 * seq_len * a)) + pooler + h * classes,
-        params=embedding + layers * (weights + biases) + head,
-        ops=layers * (55 + 12 * stacked),
+        macs=seq_len * (widening + products + seq_len * attended) + pooler + h * classes,
+        params=embedding + products + small + head,
+        ops=ops,
     )
 
 
 FAMILY = Family(
     model_type="mobilebert",
     layers="mobilebert.encoder.layer",
+    embeddings="mobilebert.embeddings",
+    word_embedding="mobilebert.embeddings.word_embeddings",
+    position_embedding="mobilebert.embeddings.position_embeddings",
     attention="attention.self",
     query="attention.self.query",
     key="attention.self.key",
@@ -42,4 +49,12 @@ FAMILY = Family(
     head_width=("all_head_size",),
     feed_forwards=feed_forwards,
     cost=cost,
-)
+    residual=Residual(
+        tables=("*.position_embeddings", "*.token_type_embeddings"),
+        writes=("*.embedding_transformation", "*.output.bottleneck.dense", "*.pooler.dense"),
+        reads=("*.bottleneck.input.dense", "*.bottleneck.attention.dense", "*.self.value", "*.pooler.dense",
+               "classifier"),
+        norms=("*.embeddings.LayerNorm", "*.output.bottleneck.LayerNorm"),
+    ),
+    attention_width="intra_bottleneck_size",
+)  # fmt: skip

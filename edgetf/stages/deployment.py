@@ -1,0 +1,17 @@
+"""What a search for speed measures: the file that will ship, on the device and input that it will be judged by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgetf.core.device import Format, Scheme
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What will run: where the file is timed, on how many threads, on how many tokens."""
+
+    model_format: Format
+    scheme: Scheme
+    threads: int
+    seq_len: int

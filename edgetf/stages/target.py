@@ -1,0 +1,149 @@
+"""Search the shape of every layer that keeps most importance while the model keeps to a target.
+
+Weights and multiply-accumulates are counted. A latency is looked up in a table measured here (see
+edgetf.stages.latency), which is scaled so that it is right for the model before pruning; the shape that was found is
+then timed as well, in turns with that model, and the limit corrected by what the table missed.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgetf.algorithms.search import choices, rearrange, search
+from edgetf.config.stages import PruneConfig, PruneTarget
+from edgetf.core.errors import ConfigError
+from edgetf.core.progress import Report
+from edgetf.models.families import family_of
+from edgetf.models.families.family import LayerShape, Shape
+from edgetf.models.slicing import feed_forwards_of, model_shape
+from edgetf.stages.deployment import Deployment
+from edgetf.stages.importance import HIDDEN, Unit
+from edgetf.stages.latency import LatencyTable, latency_table, time_models, widths, write_model
+from edgetf.stages.shrink import Kept, choose, narrow
+
+CLOSE = 0.03  # a measured latency this near its target is left alone
+CORRECTIONS = 2
+Importance = dict[Unit, torch.Tensor]
+
+
+class Search:
+    """Finds shapes for one model; `found` says what was predicted and measured."""
+
+    def __init__(self, config: PruneConfig, model: Any, deployment: Deployment, report: Report) -> None:
+        if config.target is None:
+            raise ValueError("a search needs a target")
+        self.config, self.target, self.deployment = config, config.target, deployment
+        self.report, self.dense = report, model_shape(model)
+        self.sizes = widths(max(max(layer.neurons) for layer in self.dense.layers), config.round_to)
+        self.table = cost_table(self.target, model, deployment, config.round_to, self.sizes, report)
+        self.total = self.table.predict(self.dense)
+        self.scale = 1.0
+        self.found: dict[str, Any] = {"target": self.target.model_dump(exclude_none=True)}
+        self._folder = tempfile.TemporaryDirectory()
+        if self.target.speedup is not None:
+            self._dense_file = write_model(model, deployment, Path(self._folder.name) / "dense")
+            self.dense_ms = time_models([self._dense_file], deployment)[0]
+            self.scale = self.dense_ms / self.total
+            self.found |= {"dense_ms": self.dense_ms, "table_ms": self.total}
+
+    def shape(self, model: Any, share: float, importance: Importance) -> Shape:
+        """The shape after this share of the way to the target; the whole way is measured where it is a latency.
+
+        Raises:
+            ConfigError: even a model without heads and neurons costs more.
+        """
+        limit = self.total * self._wanted() ** share
+        shape = self._best(model, limit, importance)
+        self.found["predicted"] = self.table.predict(shape) * self.scale
+        if self.target.speedup is None or share < 1:
+            return shape
+        goal = self.dense_ms / self.target.speedup
+        for attempt in range(CORRECTIONS + 1):
+            measured = self._measure(model, shape, importance, attempt)
+            self.found |= {"measured_ms": measured, "measured_speedup": self.dense_ms / measured}
+            if abs(measured - goal) <= CLOSE * goal or attempt == CORRECTIONS:
+                break
+            around = self.table.around + len(shape.layers) * self.table.layer
+            limit = max(around * 1.01, limit * goal / measured)
+            shape = self._best(model, limit, importance)
+        return shape
+
+    def _wanted(self) -> float:
+        """The share of the cost that is left."""
+        target = self.target
+        return 1 / target.speedup if target.speedup else float(target.params or target.macs or 1)
+
+    def _best(self, model: Any, limit: float, importance: Importance) -> Shape:
+        now, family, parts = model_shape(model), family_of(model.config.model_type), feed_forwards_of(model)
+        blocks, places = [], []
+        for index, layer in enumerate(now.layers):
+            sizes = list(range(layer.heads + 1))
+            scores = importance.get((index, family.attention_output), torch.zeros(0)).double().numpy()
+            blocks.append(choices(scores, sizes, [self.table.heads[size] for size in sizes]))
+            for part, neurons in zip(parts, layer.neurons, strict=True):
+                sizes = sorted({size for size in self.sizes if size < neurons} | {neurons})
+                scores = importance.get((index, part.down), torch.zeros(0)).double().numpy()
+                blocks.append(choices(scores, sizes, [self.table.neurons[size] for size in sizes]))
+            places.append(1 + len(parts))
+        rest = limit - self.table.around - len(now.layers) * self.table.layer
+        try:
+            picks = search(blocks, max(rest, 0.0))
+        except ValueError:
+            raise ConfigError(
+                f"prune.target: got {self.found['target']}, which a model without heads and neurons would miss; "
+                "ask for less, or remove layers"
+            ) from None
+        sizes = [block[pick].kept for block, pick in zip(blocks, picks, strict=True)]
+        layers = []
+        for place in places:
+            layers.append(LayerShape(sizes[0], tuple(sizes[1:place])))
+            sizes = sizes[place:]
+        return replace(now, layers=tuple(layers))
+
+    def _measure(self, model: Any, shape: Shape, importance: Importance, attempt: int) -> float:
+        """Milliseconds of the model in this shape, where its dense file takes what it took before."""
+        self.report(attempt, CORRECTIONS + 1, "timing the found shape")
+        trial = copy.deepcopy(model)
+        with torch.no_grad():
+            narrow(trial, choose(trial, shape, importance))
+        file = write_model(trial, self.deployment, Path(self._folder.name) / f"trial-{attempt}")
+        dense, pruned = time_models([self._dense_file, file], self.deployment)
+        return pruned / dense * self.dense_ms
+
+
+def cost_table(
+    target: PruneTarget, model: Any, deployment: Deployment, multiple: int, sizes: list[int], report: Report
+) -> LatencyTable:
+    """What heads and neurons cost in the unit of the target."""
+    if target.speedup is not None:
+        return latency_table(model.config.to_dict(), deployment, multiple, report)
+    shape = model_shape(model)
+    heads = max(layer.heads for layer in shape.layers)
+    config = model.config.to_dict()
+    inner = (
+        int(config[family_of(config["model_type"]).attention_width or ""]) if "intra_bottleneck_size" in config else 0
+    )
+    width = inner or shape.hidden_size
+    scores = 0 if target.params is not None else 2 * deployment.seq_len
+    head = shape.head_width * (4 * width + scores)
+    return LatencyTable(
+        heads={count: float(count * head) for count in range(heads + 1)},
+        neurons={size: float(2 * size * width) for size in sizes},
+        layer=0.0,
+        around=0.0,
+    )
+
+
+def keep_together(kept: Kept, gradients: Importance) -> Kept:
+    """Swap kept with removed units where their gradients say that others stand in for them better."""
+    swapped = {}
+    for unit, chosen in kept.items():
+        ids = chosen.tolist() if unit == HIDDEN else rearrange(gradients[unit].numpy(), chosen.tolist())
+        swapped[unit] = torch.tensor(ids, dtype=torch.long)
+    return swapped

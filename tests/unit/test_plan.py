@@ -1,0 +1,76 @@
+"""What the plan says before any work follows what the stages will do to the model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Tiny
+
+from edgetf.config.load import load_recipe
+from edgetf.core.errors import ConfigError
+from edgetf.pipeline.plan import Plan, make_plan
+
+
+def planned(tiny: Tiny, *words: str) -> Plan:
+    return make_plan(load_recipe(str(tiny.recipe), ["finetune.epochs=1", "prune=null", *words]), allow_larger=True)
+
+
+def params(tiny: Tiny, *words: str) -> int:
+    return planned(tiny, *words).student.params
+
+
+def test_a_smaller_vocabulary_has_fewer_weights(tiny: Tiny) -> None:
+    whole = params(tiny)
+    words = json.loads((tiny.teacher / "config.json").read_text())["vocab_size"]
+    assert params(tiny, "vocabulary.size=60", "vocabulary.positions=false") == whole - (words - 60) * 32
+    assert params(tiny, f"vocabulary.size={words + 1}", "vocabulary.positions=false") == whole
+    assert params(tiny, "vocabulary.positions=true") == whole - (64 - 16) * 32
+    factorized = params(tiny, "vocabulary.embedding_size=8", "vocabulary.positions=false")
+    assert factorized == whole - words * 32 + (words + 32) * 8
+
+
+def test_a_target_has_fewer_weights_the_lower_it_is(tiny: Tiny) -> None:
+    found = [params(tiny, "prune.round_to=8", f"prune.target.params={share}") for share in (1.0, 0.5, 0.25)]
+    assert found[0] == params(tiny)
+    assert found[0] > found[1] > found[2]
+    assert params(tiny, "prune.round_to=8", "prune.target.speedup=2") == found[1]
+
+
+def test_a_narrower_hidden_state_has_fewer_weights(tiny: Tiny) -> None:
+    kept = ["prune.ffn_ratio=0", "prune.round_to=8"]
+    assert params(tiny, *kept) == params(tiny)
+    assert params(tiny, *kept, "prune.hidden_ratio=0.5") < params(tiny)
+    assert params(tiny, "student.hidden_size=16") < params(tiny)
+
+
+def test_a_second_distill_stage_keeps_the_student(tiny: Tiny) -> None:
+    stages = (
+        '[{"stage": "finetune"}, {"stage": "distill", "name": "general"}, {"stage": "distill"}, {"stage": "export"}]'
+    )
+    plan = planned(tiny, f"stages={stages}")
+    assert plan.student.params == params(tiny)
+    assert [step.name for step in plan.steps] == ["finetune", "general", "distill", "export", "validate"]
+
+
+def test_unlabelled_texts_take_time_but_change_no_split(tiny: Tiny, tmp_path: Path) -> None:
+    more = tmp_path / "more.jsonl"
+    more.write_text("".join(json.dumps({"text": f"text {k}"}) + "\n" for k in range(9)))
+    before, after = planned(tiny), planned(tiny, f"data.unlabelled={more}")
+    assert after.data.unlabelled is not None and len(after.data.unlabelled) == 9
+    assert after.to_json()["data"] == before.to_json()["data"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["student.hidden_size=64"], "student.hidden_size: got 64, allowed: up to the teacher's 32"),
+        (["student.num_attention_heads=8"], "student.num_attention_heads: got 8, allowed: up to the teacher's 4"),
+        (["student.intermediate_size=65"], "student.intermediate_size: got 65, allowed: up to the teacher's 64"),
+    ],
+    ids=str,
+)
+def test_a_student_wider_than_its_teacher_is_refused(tiny: Tiny, words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        planned(tiny, *words)
