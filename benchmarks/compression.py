@@ -3,9 +3,9 @@
     python benchmarks/compression.py                 everything that is not in the results yet
     python benchmarks/compression.py short_texts pruning   some sections, measured anew
 
-Sections: film_reviews, short_texts, pruning, targets, post_training, vocabulary, memory, ablation, mobilebert. Each writes its part of
-benchmarks/results/compression.json when it is done; the table is benchmarks/results/compression.md. Teachers and
-students are made by ``edgetf compress``, so an interrupted benchmark goes on where it was.
+Sections: film_reviews, short_texts, pruning, targets, post_training, vocabulary, memory, ablation, mobilebert. Each
+writes its part of benchmarks/results/compression.json when it is done; the table is benchmarks/results/compression.md.
+Teachers and students are made by ``edgetf compress``, so an interrupted benchmark goes on where it was.
 """
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ FRONT: dict[str, dict[str, tuple[int, list[int], int, int, float]]] = {
 }
 
 
-def recipe(data: str, stages: list[Tree], student: Tree | None = None, seed: int = 0, **more: Any) -> Tree:
+def recipe(name: str, stages: list[Tree], student: Tree | None = None, seed: int = 0, **more: Any) -> Tree:
     """A recipe on one of the data sets, with the fine-tuned teacher before its stages."""
-    folder = folder_of(data)
+    folder = folder_of(name)
     splits = {"source": "train", "dev_source": "dev", "test_source": "test"}
     rows = {name: str(folder / f"{split}.csv") for name, split in splits.items()}
     return {
-        "name": data,
+        "name": name,
         "seed": seed,
         "teacher": {"source": TEACHER},
         "data": {**rows, "max_length": 128, **more.pop("data", {})},
         "student": student or {},
-        "stages": [{**FINETUNE, "epochs": EPOCHS[data]}, *stages],
+        "stages": [{**FINETUNE, "epochs": EPOCHS[name]}, *stages],
         **more,
     }
 
@@ -357,8 +357,8 @@ def mobilebert() -> Tree:
     return found
 
 
-SECTIONS = {section.__name__: section for section in
-            (film_reviews, short_texts, pruning, targets, post_training, vocabulary, memory, ablation, mobilebert)}  # fmt: skip
+MEASURED = (film_reviews, short_texts, pruning, targets, post_training, vocabulary, memory, ablation, mobilebert)
+SECTIONS = {section.__name__: section for section in MEASURED}
 
 
 def main(names: list[str]) -> int:

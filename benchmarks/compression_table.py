@@ -22,10 +22,17 @@ TITLES = {
 def markdown(result: Tree, wanted: dict[str, tuple[float, float, float]]) -> str:
     """Every section that was run, each with its command, machine and commit under it."""
     parts = ["# Compression benchmark", ""]
-    writers = {"film_reviews": lambda rows: _front(rows, wanted["film_reviews"]),
-               "short_texts": lambda rows: _front(rows, wanted["short_texts"]), "ablation": _ablation, "pruning": _searches,
-               "targets": _searches, "post_training": _searches, "vocabulary": _vocabulary, "memory": _memory,
-               "mobilebert": _mobilebert}  # fmt: skip
+    writers = {
+        "film_reviews": lambda rows: _front(rows, wanted["film_reviews"]),
+        "short_texts": lambda rows: _front(rows, wanted["short_texts"]),
+        "ablation": _ablation,
+        "pruning": _searches,
+        "targets": _searches,
+        "post_training": _searches,
+        "vocabulary": _vocabulary,
+        "memory": _memory,
+        "mobilebert": _mobilebert,
+    }
     for name, write in writers.items():
         section = result["sections"].get(name)
         if section is None:

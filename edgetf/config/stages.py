@@ -64,9 +64,7 @@ class PruneConfig(TrainingConfig, LossConfig):
         PruneTarget | None,
         Field(description="search the shape of every layer that keeps to it, in place of the ratios"),
     ] = None
-    rearrange: Annotated[bool, Field(description="`target` only: swap units whose gradients repeat one another")] = (
-        False
-    )
+    rearrange: Annotated[bool, Field(description="swap units whose gradients repeat one another")] = False
     reconstruct: Annotated[
         bool, Field(description="least squares: what stays makes up for what goes, before any training")
     ] = False

@@ -34,9 +34,7 @@ def run(config: DistillConfig, source: Artifact, context: Context, out: Path, fi
     student = start(source, context) if first else load_classifier(source.path)
     objective = Objective(config, student, source, context)
     try:
-        return fit(
-            student, objective.loss, config, source, context, out, rows=objective.rows, learner=objective.learner
-        )
+        return fit(student, objective.loss, config, source, context, out, objective=objective)
     finally:
         objective.close()
 

@@ -11,7 +11,8 @@ from edgetf.core.errors import ConfigError
 from edgetf.core.metrics import Metric, wilson
 from edgetf.models.checkpoint import WEIGHTS, save_classifier
 from edgetf.stages.context import Context
-from edgetf.training.batches import Rows, encode_split
+from edgetf.stages.objective import Objective
+from edgetf.training.batches import encode_split
 from edgetf.training.loop import Job, LossFunction, train
 from edgetf.training.teacher import accuracy
 
@@ -24,12 +25,11 @@ def fit(
     context: Context,
     out: Path,
     details: dict[str, Any] | None = None,
-    rows: Rows | None = None,
-    learner: Any = None,
+    objective: Objective | None = None,
 ) -> tuple[Spec, float]:
     """Train the model and write the checkpoint; gives its spec and the seconds of training.
 
-    It is trained on `rows`, by default the training rows; as a part of `learner` where there is one.
+    It is trained on the training rows, or on those of an objective, as a part of its learner.
 
     Raises:
         ConfigError: the loss is no longer a number.
@@ -38,8 +38,8 @@ def fit(
     encoder = context.encoder(source.path, pad_id)
     dev = encode_split(context.data.dev, encoder)
     job = Job(
-        model=model if learner is None else learner,
-        rows=encode_split(context.data.train, encoder) if rows is None else rows,
+        model=model if objective is None else objective.learner,
+        rows=encode_split(context.data.train, encoder) if objective is None else objective.rows,
         encoder=encoder,
         loss=loss,
         evaluate=lambda trained: accuracy(model, dev, encoder),
@@ -48,6 +48,7 @@ def fit(
         seed=context.recipe.seed,
         report=context.report,
         say=context.say,
+        keep_best=objective is None or objective.answers,
     )
     try:
         progress = train(job)

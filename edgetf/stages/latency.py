@@ -71,12 +71,17 @@ def widths(most: int, multiple: int) -> list[int]:
     return [*found, most]
 
 
+def all_widths(shape: Shape, multiple: int) -> list[int]:
+    """Every width that a layer of this shape may have or get."""
+    own = {width for layer in shape.layers for width in layer.neurons}
+    return sorted(own | set(widths(max(own), multiple)))
+
+
 def latency_table(config: dict[str, Any], deployment: Deployment, multiple: int, report: Report) -> LatencyTable:
     """The table of models like this config, measured on this machine or read from the cache."""
     shape = shape_of(config)
     most_heads = max(layer.heads for layer in shape.layers)
-    most_neurons = max(max(layer.neurons) for layer in shape.layers)
-    sizes = widths(most_neurons, multiple)
+    sizes = all_widths(shape, multiple)
     packages = ("torch", "onnxruntime", "ai-edge-litert", "ai-edge-quantizer", "litert-torch")
     key = key_of(
         ["latency", config["model_type"], shape.hidden_size, shape.head_width, most_heads, sizes, asdict(deployment),

@@ -70,6 +70,7 @@ class Objective:
         fingerprint = key_of([split.texts, split.pairs])
         self._told = told(context, config.rows, len(split)) if config.labels else None
         self._soft = self._targets(context, split, fingerprint) if config.logits else None
+        self._stored: States | None = None
         self._states = self._teacher_states(tutor, fingerprint, context) if self.wanted.teacher else None
 
     def _targets(self, context: Context, split: Any, fingerprint: str) -> SoftTargets:
@@ -95,7 +96,7 @@ class Objective:
         if not is_stored(folder):
             store_states(tutor.model, self.wanted.teacher, self.rows, self.encoder, folder, context.report)
             del tutor.model  # a student that learns from the disk needs no teacher in memory
-        stored = States(folder, [len(piece.input_ids) for piece in self.rows.pieces])
+        stored = self._stored = States(folder, [len(piece.input_ids) for piece in self.rows.pieces])
 
         def read(batch: TensorBatch) -> Signals:
             found = stored.batch(batch.positions.tolist(), batch.input_ids.shape[1])
@@ -123,11 +124,17 @@ class Objective:
             terms["attention"] = self._attention(pairs, ours, theirs, batch.attention_mask)
         return {name: self._factor(name, done) * term for name, term in terms.items()}
 
+    @property
+    def answers(self) -> bool:
+        """Whether the student learns to answer, so that its dev accuracy says which epoch was best."""
+        return self.config.logits + self.config.labels > 0
+
     def _layer_alone(self, done: float) -> int | None:
         """The layer whose turn it is while one after the other learns, from the bottom."""
         if done >= self.config.progressive:
             return None
-        return int(done / self.config.progressive * len(self.wanted.pairs))
+        turn = int(done / self.config.progressive * len(self.wanted.pairs))
+        return self.wanted.pairs[turn][0]
 
     def _factor(self, name: Any, done: float) -> float:
         first, last = self.config.schedules.get(name, (1.0, 1.0))
@@ -179,8 +186,10 @@ class Objective:
         return torch.stack(losses).mean() if losses else mask.new_zeros((), dtype=torch.float32)
 
     def close(self) -> None:
-        """Leave the student as any other model."""
+        """Leave the student as any other model, and the teacher's states alone."""
         self.learner.close()
+        if self._stored is not None:
+            self._stored.close()
 
 
 def _artifact_shape(artifact: Artifact) -> Shape:

@@ -21,6 +21,8 @@ import torch
 
 from edgetf.config.stages import PruneConfig
 from edgetf.core.artifact import CHECKPOINT, Artifact, Spec
+from edgetf.core.errors import ConfigError
+from edgetf.core.files import read_json, write_json
 from edgetf.models.checkpoint import load_classifier, save_classifier
 from edgetf.models.families.family import Shape
 from edgetf.models.slicing import model_shape
@@ -34,7 +36,7 @@ from edgetf.stages.reconstruct import reconstruct
 from edgetf.stages.shrink import choose, narrow
 from edgetf.stages.target import Search, keep_together
 
-DONE = "done"  # an empty file, written last
+DONE = "done.json"  # what a search found, written last
 
 
 def run(
@@ -42,6 +44,8 @@ def run(
 ) -> tuple[Spec, float]:
     """Prune and recover, in rounds; gives the spec of the smaller checkpoint and the seconds it took."""
     started = time.monotonic()
+    if config.reconstruct and config.hidden_ratio:
+        raise ConfigError("prune: reconstruct needs the whole hidden state to compare with; set hidden_ratio=0")
     model = load_classifier(source.path)
     before = model_shape(model)
     search = Search(config, model, deployment, context.report) if config.target else None
@@ -52,7 +56,7 @@ def run(
             model = _pruned(model, before, search, number, config, source, context, out)
             _recover(model, config, source, context, folder, details)
             shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
-            (folder / DONE).touch()
+            write_json(folder / DONE, {})
         model = load_classifier(folder)
     model = _pruned(model, before, search, config.rounds, config, source, context, out)
     details |= {"after": asdict(model_shape(model)), **({"search": search.found} if search else {})}
@@ -68,6 +72,8 @@ def _pruned(
     if not (folder / DONE).is_file():
         dense = copy.deepcopy(model) if config.reconstruct else None
         importance = measure(model, config.importance, context, source, config.importance_rows)
+        if search and config.importance in ("random", "magnitude"):  # heads and neurons have no common scale there
+            importance = {unit: scores / scores.sum() for unit, scores in importance.items()}
         share = number / config.rounds
         shape = search.shape(model, share, importance) if search else _between(before, config, share)
         kept = choose(model, shape, importance)
@@ -78,7 +84,9 @@ def _pruned(
         if dense is not None:
             reconstruct(model, dense, kept, context, source, config.importance_rows)
         save_classifier(model, folder, source.path)
-        (folder / DONE).touch()
+        write_json(folder / DONE, search.found if search else {})
+    elif search:
+        search.found |= read_json(folder / DONE)
     return load_classifier(folder)
 
 
@@ -97,7 +105,7 @@ def _recover(
     training = config.model_copy(update={"epochs": config.epochs / config.rounds})
     objective = Objective(config, model, source, context)
     try:
-        spec, _ = fit(model, objective.loss, training, source, context, out, details, objective.rows, objective.learner)
+        spec, _ = fit(model, objective.loss, training, source, context, out, details, objective)
     finally:
         objective.close()
     return spec

@@ -53,6 +53,8 @@ def wanted_signals(config: LossConfig, student_heads: list[int], teacher_heads: 
     """
     layers, own = len(teacher_heads), len(student_heads)
     pairs = layer_pairs(config.layer_map, own, layers)
+    if not pairs and (config.hidden or config.attention):
+        raise ConfigError("layer_map: got null for every layer, but hidden and attention compare layers; name one")
     ours: list[str] = []
     theirs: list[str] = []
     if config.embedding:

@@ -24,11 +24,12 @@ from edgetf.models.families.family import LayerShape, Shape
 from edgetf.models.slicing import feed_forwards_of, model_shape
 from edgetf.stages.deployment import Deployment
 from edgetf.stages.importance import HIDDEN, Unit
-from edgetf.stages.latency import LatencyTable, latency_table, time_models, widths, write_model
+from edgetf.stages.latency import LatencyTable, all_widths, latency_table, time_models, write_model
 from edgetf.stages.shrink import Kept, choose, narrow
 
 CLOSE = 0.03  # a measured latency this near its target is left alone
 CORRECTIONS = 2
+SLACK = 1e-9  # sums of the same milliseconds in another order differ in their last digits
 Importance = dict[Unit, torch.Tensor]
 
 
@@ -40,7 +41,7 @@ class Search:
             raise ValueError("a search needs a target")
         self.config, self.target, self.deployment = config, config.target, deployment
         self.report, self.dense = report, model_shape(model)
-        self.sizes = widths(max(max(layer.neurons) for layer in self.dense.layers), config.round_to)
+        self.sizes = all_widths(self.dense, config.round_to)
         self.table = cost_table(self.target, model, deployment, config.round_to, self.sizes, report)
         self.total = self.table.predict(self.dense)
         self.scale = 1.0
@@ -92,13 +93,12 @@ class Search:
                 blocks.append(choices(scores, sizes, [self.table.neurons[size] for size in sizes]))
             places.append(1 + len(parts))
         rest = limit - self.table.around - len(now.layers) * self.table.layer
-        try:
-            picks = search(blocks, max(rest, 0.0))
-        except ValueError:
+        if rest < 0:
             raise ConfigError(
                 f"prune.target: got {self.found['target']}, which a model without heads and neurons would miss; "
                 "ask for less, or remove layers"
-            ) from None
+            )
+        picks = search(blocks, rest + SLACK * limit)
         sizes = [block[pick].kept for block, pick in zip(blocks, picks, strict=True)]
         layers = []
         for place in places:
@@ -126,12 +126,10 @@ def cost_table(
     shape = model_shape(model)
     heads = max(layer.heads for layer in shape.layers)
     config = model.config.to_dict()
-    inner = (
-        int(config[family_of(config["model_type"]).attention_width or ""]) if "intra_bottleneck_size" in config else 0
-    )
-    width = inner or shape.hidden_size
+    narrow = family_of(config["model_type"]).attention_width  # MobileBERT's layers work in a bottleneck
+    width = shape.hidden_size if narrow is None else int(config[narrow])
     scores = 0 if target.params is not None else 2 * deployment.seq_len
-    head = shape.head_width * (4 * width + scores)
+    head = shape.head_width * (3 * width + shape.hidden_size + scores)  # values come from the hidden state itself
     return LatencyTable(
         heads={count: float(count * head) for count in range(heads + 1)},
         neurons={size: float(2 * size * width) for size in sizes},

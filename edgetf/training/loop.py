@@ -45,6 +45,7 @@ class Progress:
     best_epoch: int = -1
     resumed: int = 0
     sums: dict[str, float] = field(default_factory=dict)  # of this epoch's losses
+    counts: dict[str, int] = field(default_factory=dict)  # … and of the batches that had each
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -62,6 +63,7 @@ class Job:
     seed: int
     report: Report
     say: Callable[[str], None]
+    keep_best: bool = True  # else the last epoch's weights, where the score says nothing of what is learned
 
 
 def precision_of(config: TrainingConfig) -> str:
@@ -178,7 +180,7 @@ class _Run:
             batch = TensorBatch(**self.collate(positions)).to(self.accelerator.device)
             self._step(batch, update)
             progress.step += 1
-            mean = progress.sums["total"] / progress.sums["batches"]
+            mean = progress.sums["total"] / progress.counts["total"]
             self.job.report(self._done(), self.total, f"loss {mean:.3f}")
             if update and time.monotonic() - self.saved_at > self.job.config.checkpoint_seconds:
                 self._save()
@@ -196,23 +198,22 @@ class _Run:
             self.optimizer.step()
             self.schedule.step()
             self.optimizer.zero_grad()
-        sums = self.progress.sums
+        sums, counts = self.progress.sums, self.progress.counts
         for name, term in {**terms, "total": total}.items():
             sums[name] = sums.get(name, 0.0) + term.item()
-        sums["batches"] = sums.get("batches", 0.0) + 1
+            counts[name] = counts.get(name, 0) + 1
 
     def _end_epoch(self) -> None:
         progress = self.progress
         score = self.job.evaluate(self.accelerator.unwrap_model(self.model))
-        seen = progress.sums.pop("batches")
-        means = {f"loss_{name}": round(value / seen, 5) for name, value in progress.sums.items()}
+        means = {f"loss_{name}": round(value / progress.counts[name], 5) for name, value in progress.sums.items()}
         progress.history.append({"epoch": progress.epoch + 1, "dev_accuracy": score, **means})
-        if score > progress.best:
+        if score > progress.best or not self.job.keep_best:
             progress.best, progress.best_epoch = score, progress.epoch
             self._write("best.pt", self.accelerator.unwrap_model(self.model).state_dict())
         progress.epoch += 1
         progress.step = 0
-        progress.sums = {}
+        progress.sums, progress.counts = {}, {}
         self._save()
 
     def _write(self, name: str, state: Any) -> None:

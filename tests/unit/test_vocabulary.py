@@ -283,6 +283,11 @@ def test_a_word_with_a_letter_that_is_no_piece_is_not_lost_to_another_match(tmp_
     holds_for(folder, words, 0, [])
 
 
+def test_a_piece_whose_first_letter_is_none_inside_a_word_stays(tmp_path: Path) -> None:
+    folder = plain_wordpiece(tmp_path, ["a", "b", "##ab", "##b"])
+    holds_for(folder, ["bab"], 0, [])
+
+
 def test_a_word_that_its_letters_do_not_spell_stays_alone(tmp_path: Path) -> None:
     folder = plain_wordpiece(tmp_path, ["👍🏽", "ab", "a", "##b"])
     counts = count_pieces(folder, ["👍🏽 ab ab"])
@@ -319,6 +324,40 @@ def test_bpe_reads_kept_words_as_before_whatever_its_merges(
     with tempfile.TemporaryDirectory() as name:
         tokenizer.save(f"{name}/tokenizer.json")
         holds_for(Path(name), words, share, words)
+
+
+def plain_bpe(folder: Path, letters: str, merges: list[tuple[str, str]], prefix: str = "") -> Path:
+    from tokenizers import Tokenizer, models
+
+    made = [first + second.removeprefix(prefix) for first, second in merges]
+    pieces = dict.fromkeys([*letters, *(prefix + letter for letter in letters), *made])
+    marks = {"continuing_subword_prefix": prefix} if prefix else {}
+    tokenizer = Tokenizer(models.BPE({piece: n for n, piece in enumerate(pieces)}, merges, **marks))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def names_of(folder: Path, kept: list[int]) -> set[str]:
+    before = load(folder)
+    return {before.id_to_token(number) for number in kept}
+
+
+def test_a_merge_goes_with_its_parts_even_where_what_it_makes_stays(tmp_path: Path) -> None:
+    merges = [("a", "b"), ("b", "b"), ("ab", "b"), ("a", "bb")]
+    source = plain_bpe(tmp_path, "ab", merges)
+    out = tmp_path / "out"
+    assert names_of(source, pruned(source, out, ["abb"])) == {"a", "b", "ab", "abb"}
+    assert read(out / "tokenizer.json")["model"]["merges"] == [["a", "b"], ["ab", "b"]]
+    assert load(out).encode("abb").tokens == ["abb"]
+
+
+def test_a_derivation_inside_a_word_goes_through_pieces_inside_a_word(tmp_path: Path) -> None:
+    merges = [("##a", "##b"), ("##ab", "##c"), ("a", "##b"), ("ab", "##c")]
+    source = plain_bpe(tmp_path, "abc", merges, "##")
+    out = tmp_path / "out"
+    letters = {mark + letter for letter in "abc" for mark in ("", "##")}
+    assert names_of(source, pruned(source, out, ["cabc"])) == {*letters, "##ab", "##abc"}
+    assert load(out).encode("cabc").tokens == ["c", "##abc"]
 
 
 @pytest.mark.parametrize("size", [None, 262, 300, 500])
@@ -374,7 +413,7 @@ def test_more_texts_than_are_read_at_once_are_all_counted(folders: Callable[[str
 def test_without_a_size_all_that_occurs_stays_and_no_other_word(folders: Callable[[str], Path]) -> None:
     folder = folders("tiny")
     kept = choose_pieces(folder, count_pieces(folder, ["goal in the rain", "goal"]), None)
-    names = {load(folder).id_to_token(number) for number in kept}
+    names = names_of(folder, kept)
     letters = {mark + chr(code) for code in range(ord("a"), ord("z") + 1) for mark in ("", "##")}
     assert names == {*BERT_SPECIALS, *letters, "goal", "in", "the", "rain"}
 
@@ -416,7 +455,7 @@ def test_a_piece_that_does_not_occur_brings_its_letters_or_stays_away(tmp_path: 
 
 
 def test_special_tokens_stay_wherever_they_are_named(tmp_path: Path) -> None:
-    tiny_tokenizer(tmp_path, [*WORDS, "<sep>", "<extra>", "<wrap>", "<fill>", "<none>"])
+    tiny_tokenizer(tmp_path, [*WORDS, "<sep>", "<extra>", "<wrap>", "<fill>", "<none>", "<frame>"])
 
     def rename(record: Any) -> None:
         ids = record["model"]["vocab"]
@@ -424,7 +463,12 @@ def test_special_tokens_stay_wherever_they_are_named(tmp_path: Path) -> None:
         record["model"]["unk_token"] = "<none>"
         record["padding"] = {"strategy": "BatchLongest", "direction": "Right", "pad_to_multiple_of": None,
                              "pad_id": ids["<fill>"], "pad_type_id": 0, "pad_token": "<fill>"}  # fmt: skip
-        record["post_processor"] = {"type": "BertProcessing", "sep": ["<wrap>", ids["<wrap>"]], "cls": ["[CLS]", 2]}
+        bert = {"type": "BertProcessing", "sep": ["<wrap>", ids["<wrap>"]], "cls": ["[CLS]", 2]}
+        frame = {"id": "<frame>", "ids": [ids["<frame>"]], "tokens": ["<frame>"]}
+        template = {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}],
+                    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+                    "special_tokens": {"<frame>": frame}}  # fmt: skip
+        record["post_processor"] = {"type": "Sequence", "processors": [bert, template]}
 
     change(tmp_path, rename)
     settings_file = tmp_path / "tokenizer_config.json"
@@ -433,13 +477,15 @@ def test_special_tokens_stay_wherever_they_are_named(tmp_path: Path) -> None:
     before = load(tmp_path)
     counts = np.zeros(before.get_vocab_size(), dtype=np.int64)
     kept = choose_pieces(tmp_path, counts, least(tmp_path, counts))
-    names = {before.id_to_token(number) for number in kept}
-    assert {*BERT_SPECIALS, "<sep>", "<extra>", "<wrap>", "<fill>", "<none>"} <= names
+    names = names_of(tmp_path, kept)
+    assert {*BERT_SPECIALS, "<sep>", "<extra>", "<wrap>", "<fill>", "<none>", "<frame>"} <= names
     prune_tokenizer(tmp_path, tmp_path, kept)
     record = read(tmp_path / "tokenizer.json")
     ids = record["model"]["vocab"]
     assert record["padding"]["pad_id"] == ids["<fill>"]
-    assert record["post_processor"]["sep"] == ["<wrap>", ids["<wrap>"]]
+    bert, template = record["post_processor"]["processors"]
+    assert bert["sep"] == ["<wrap>", ids["<wrap>"]]
+    assert template["special_tokens"]["<frame>"]["ids"] == [ids["<frame>"]]
 
 
 def test_a_size_that_is_too_small_names_the_smallest(folders: Callable[[str], Path]) -> None:
