@@ -52,7 +52,7 @@ def _value(path: str, text: str) -> Any:
 
 def _put(tree: Tree, path: list[str], value: Any) -> None:
     head, rest = path[0], path[1:]
-    named = [stage["name"] for stage in _stages(tree) if "name" in stage]
+    named = [_called(stage) for stage in _stages(tree) if "name" in stage]
     if head in STAGE_ORDER or head in named:
         _put_in_stage(tree, head, rest, value)
         return
@@ -74,17 +74,31 @@ def _stages(tree: Tree) -> list[Tree]:
     return [stage for stage in stages if isinstance(stage, dict)] if isinstance(stages, list) else []
 
 
+def _called(stage: Tree) -> Any:
+    """What a stage goes by: only distill may stand twice, told apart by a name."""
+    return stage.get("name", "distill") if stage.get("stage") == "distill" else stage.get("stage")
+
+
+def _the_stage(tree: Tree, name: str) -> Tree | None:
+    """The stage of that name, or the only one of that kind."""
+    called = [stage for stage in _stages(tree) if _called(stage) == name]
+    kind = [stage for stage in _stages(tree) if stage.get("stage") == name]
+    return called[0] if called else kind[0] if len(kind) == 1 else None
+
+
 def _put_in_stage(tree: Tree, name: str, rest: list[str], value: Any) -> None:
     stages = tree.setdefault("stages", [])
     if not isinstance(stages, list):
         raise ConfigError(f"stages: got {stages!r}, allowed: a list, so {name} cannot be placed")
-    mine = next((stage for stage in _stages(tree) if stage.get("name", stage.get("stage")) == name), None)
+    mine = _the_stage(tree, name)
     if not rest:
         if value is not None:
             raise ConfigError(f"{name}: got {value!r}; a stage is dropped by {name}=null, or set by {name}.FIELD=value")
         if mine is not None:
             stages.remove(mine)
         return
+    if rest[0] == "stage":
+        raise ConfigError(f"{name}.stage: a stage stays what it is; drop it by {name}=null and set fields of another")
     if mine is None:  # a stage that the recipe lacks is added in its place of the order
         mine = {"stage": name}
         stages.append(mine)
