@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 import yaml
-from compression_table import markdown, plot
-from data_sets import folder_of
+from parts.compression_table import markdown, plot
+from parts.data_sets import folder_of
 
 from edgetf.core.made import machine, made_with
 from edgetf.core.metrics import accuracy_drop, ratio_interval, wilson
