@@ -27,6 +27,7 @@ from edgetf.core.made import machine, made_with
 from edgetf.core.metrics import accuracy_drop, ratio_interval, wilson
 from edgetf.core.places import cache_folder
 from edgetf.targets.local import ask_runner
+from edgetf.validation.evaluation import read_evaluation
 
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "compression.json"
@@ -132,15 +133,12 @@ def peer(reference: Path) -> Path:
 
 def peer_accuracy(reference: Path, quantized: Path) -> Tree:
     """Accuracy of the peer's file on the evaluation rows, against the teacher's answers."""
-    rows = [json.loads(line) for line in (reference / "evaluation.jsonl").read_text(encoding="utf-8").splitlines()]
-    texts = [row["text"] for row in rows]
-    labels = np.asarray([row["label"] for row in rows])
+    rows = read_evaluation(reference)
     model = {**model_record(quantized, "model_quantized.onnx"), "folder": str(quantized)}
-    answer = ask_runner({"do": "classify", "model": model, "texts": texts, "threads": 1})
-    ours = np.asarray(answer["logits"]).argmax(axis=1) == labels
-    theirs = np.asarray([row["teacher_logits"] for row in rows]).argmax(axis=1) == labels
-    drop = accuracy_drop(theirs, ours)
-    n = len(rows)
+    answer = ask_runner({"do": "classify", "model": model, "texts": rows.texts, "threads": 1})
+    ours = np.asarray(answer["logits"]).argmax(axis=1) == rows.labels
+    drop = accuracy_drop(rows.teacher == rows.labels, ours)
+    n = len(rows.texts)
     return {
         "accuracy": {"value": float(ours.mean()), "n": n, "ci95": list(wilson(int(ours.sum()), n))},
         "accuracy_drop": {"value": drop.value, "n": n, "ci95": list(drop.ci95 or ())},
@@ -294,9 +292,8 @@ def _same_tokens(small: Path, whole: Path) -> Tree:
     from tokenizers import Tokenizer
 
     ours, theirs = (Tokenizer.from_file(str(folder / "tokenizer.json")) for folder in (small, whole))
-    rows = [json.loads(line) for line in (whole / "evaluation.jsonl").read_text(encoding="utf-8").splitlines()]
     kept = set(ours.get_vocab())
-    pieces = [(ours.encode(row["text"]).tokens, theirs.encode(row["text"]).tokens) for row in rows]
+    pieces = [(ours.encode(text).tokens, theirs.encode(text).tokens) for text in read_evaluation(whole).texts]
     whole_texts = [(mine, other) for mine, other in pieces if set(other) <= kept]
     return {
         "texts_of_kept_pieces": len(whole_texts),

@@ -52,7 +52,7 @@ def _value(path: str, text: str) -> Any:
 
 def _put(tree: Tree, path: list[str], value: Any) -> None:
     head, rest = path[0], path[1:]
-    named = [_called(stage) for stage in _stages(tree) if "name" in stage]
+    named = [_called(stage) for stage in _stages(tree) if stage.get("stage") == "distill" and "name" in stage]
     if head in STAGE_ORDER or head in named:
         _put_in_stage(tree, head, rest, value)
         return
@@ -76,7 +76,7 @@ def _stages(tree: Tree) -> list[Tree]:
 
 def _called(stage: Tree) -> Any:
     """What a stage goes by: only distill may stand twice, told apart by a name."""
-    return stage.get("name", "distill") if stage.get("stage") == "distill" else stage.get("stage")
+    return str(stage.get("name", "distill")) if stage.get("stage") == "distill" else stage.get("stage")
 
 
 def _the_stage(tree: Tree, name: str) -> Tree | None:

@@ -65,6 +65,10 @@ class Recipe(Strict):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"stages: two are called {twice}; give one of them another name, as in name: general")
+        taken = [*type(self).model_fields, *(kind for kind in STAGE_ORDER if kind != "distill")]
+        hidden = next((stage.name for stage in self.stages if stage.stage == "distill" and stage.name in taken), None)
+        if hidden is not None:
+            raise ValueError(f"stages: a distill stage is called {hidden}, as something else of a recipe is; rename it")
         if "export" not in kinds:
             raise ValueError("stages: there is no export stage, so nothing would run on a device; add one")
         return self

@@ -70,6 +70,12 @@ class PruneConfig(TrainingConfig, LossConfig):
     ] = False
     rounds: Annotated[Positive, Field(description="prune so many times, and train in between")] = 1
 
+    @model_validator(mode="after")
+    def _search_or_ratio(self) -> PruneConfig:
+        if self.target is not None and self.hidden_ratio:
+            raise ValueError("target: the search shapes heads and neurons only; set hidden_ratio=0")
+        return self
+
 
 class ExportConfig(Strict):
     """Write the student in the formats that devices run."""

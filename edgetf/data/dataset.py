@@ -125,11 +125,11 @@ def _unlabelled(config: DataConfig, others: list[Split]) -> Split:
     """Texts that stand in no split, each once. What the evaluation rows hold must not be learned from either."""
     texts, pairs, _ = _read(config, str(config.unlabelled), labelled=False)
     rows = Split(texts, pairs, [NO_LABEL] * len(texts))
-    seen = {split.identity(row) for split in others for row in range(len(split))} | {""}
+    seen = {split.identity(row) for split in others for row in range(len(split))}
     kept = []
     for row in range(len(rows)):
         identity = rows.identity(row)
-        if identity not in seen:
+        if identity.strip() and identity not in seen:
             seen.add(identity)
             kept.append(row)
     return rows.select(kept)

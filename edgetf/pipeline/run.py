@@ -175,9 +175,11 @@ class _Executor:
             config["added"] = [None if part is None else part.model_dump() for part in added]
         if first:
             config["student"] = recipe.student.model_dump()
+            weights = Path(getattr(recipe.student, "checkpoint", None) or "") / WEIGHTS
+            config["checkpoint"] = file_sha256(weights) if weights.is_file() else None
         deployment = self._deployment()
-        if isinstance(stage, PruneConfig) and stage.target and stage.target.speedup:
-            config["measured"] = {**vars(deployment), "machine": machine()}
+        if isinstance(stage, PruneConfig) and stage.target:
+            config["deployment"] = {**vars(deployment), "machine": machine() if stage.target.speedup else None}
 
         def write(out: Path) -> tuple[Spec, float]:
             with needs("compress"), quiet():  # imported here, because a reused stage needs no torch
