@@ -176,7 +176,7 @@ class _Executor:
         if first:
             config["student"] = recipe.student.model_dump()
             weights = Path(getattr(recipe.student, "checkpoint", None) or "") / WEIGHTS
-            config["checkpoint"] = file_sha256(weights) if weights.is_file() else None
+            config |= {"checkpoint": file_sha256(weights)} if weights.is_file() else {}
         deployment = self._deployment()
         if isinstance(stage, PruneConfig) and stage.target:
             config["deployment"] = {**vars(deployment), "machine": machine() if stage.target.speedup else None}

@@ -343,10 +343,10 @@ def test_a_key_that_is_no_word_is_a_config_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["teacher", "data", "prune", "export"])
 def test_a_distill_stage_is_not_called_like_something_else(name: str) -> None:
     """`teacher` would write over the reference, `data` would hide a field from the overrides."""
-    tree = yaml.safe_load((shipped("recipes") / "quickstart.yaml").read_text())
+    tree = read_tree(find_recipe("quickstart"))
     next(stage for stage in tree["stages"] if stage["stage"] == "distill")["name"] = name
     with pytest.raises(ValueError, match=f"a distill stage is called {name}"):
-        Recipe.model_validate({"name": "x", **tree})
+        Recipe.model_validate(tree)
 
 
 def test_a_search_does_not_shape_the_hidden_width() -> None:
