@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from math import log
 from typing import Any
+
+from local_server import serving
 
 Usage = tuple[int, int]  # tokens of the request and of the answer
 
@@ -133,13 +135,6 @@ class _Handler(BaseHTTPRequestHandler):
 def chat(answer: Callable[[str], str], **behavior: Any) -> Iterator[Chat]:
     """Answer chat completions on 127.0.0.1 while the block runs."""
     record = Chat(answer, **behavior)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"chat": record}))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    record.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    try:
+    with serving(type("Handler", (_Handler,), {"chat": record})) as address:
+        record.url = f"{address}/v1"
         yield record
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -12,13 +12,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+
+from local_server import serving
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 PRIVATE = "private"  # repositories of this owner need a login
@@ -61,16 +62,9 @@ def hub(repositories: Mapping[str, Path]) -> Iterator[Hub]:
         def log_message(self, format: str, *args: Any) -> None:
             """Keep the terminal for the tests."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    record.url = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
+    with serving(Handler) as address:
+        record.url = address
         yield record
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 Answer = tuple[int, dict[str, str], bytes]
