@@ -113,7 +113,7 @@ def slow_words(tiny: Tiny, out: Path) -> list[str]:
     return [sys.executable, "-m", "edgetf", *words]
 
 
-def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120) -> None:
+def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not path.exists():
         assert process.poll() is None, "the run ended too early"
