@@ -68,6 +68,10 @@ class PruneConfig(TrainingConfig, LossConfig):
     reconstruct: Annotated[
         bool, Field(description="least squares: what stays makes up for what goes, before any training")
     ] = False
+    reconstruct_by: Annotated[
+        Literal["weights", "factors"],
+        Field(description="`reconstruct` only: solve output projections anew, or one factor for each unit that stays"),
+    ] = "weights"
     rounds: Annotated[Positive, Field(description="prune so many times, and train in between")] = 1
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
 """How much every head, neuron and hidden dimension of a model matters: by its weights, or asking the training rows.
 
 A unit is multiplied by a mask of 1; the gradient of a row's loss by that mask is the sum over tokens of activation
-times gradient. Taylor importance is the sum of its absolute values over rows, Fisher that of its squares.
+times gradient. Taylor importance is the sum of its absolute values over rows, Fisher the mean of its squares.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgetf.algorithms.importance import head_magnitude, mask_gradients, neuron_magnitude
+from edgetf.algorithms.search import fisher
 from edgetf.core.artifact import Artifact
 from edgetf.models.families import family_of
 from edgetf.models.slicing import feed_forwards_of, heads_of, layers_of, linear_at, matching, neurons_of, word_table
@@ -53,7 +54,8 @@ def measure(
         case "taylor":
             return {unit: g.abs().sum(dim=0) for unit, g in gradients(model, context, source, rows).items()}
         case "fisher":
-            return {unit: g.pow(2).sum(dim=0) for unit, g in gradients(model, context, source, rows).items()}
+            found = gradients(model, context, source, rows)
+            return {unit: torch.from_numpy(fisher(g.numpy())).float() for unit, g in found.items()}
 
 
 def _counts(model: Any) -> dict[Unit, int]:

@@ -82,7 +82,7 @@ def _pruned(
         with torch.no_grad():
             narrow(model, kept)
         if dense is not None:
-            reconstruct(model, dense, kept, context, source, config.importance_rows)
+            reconstruct(model, dense, kept, context, source, config.importance_rows, config.reconstruct_by)
         save_classifier(model, folder, source.path)
         write_json(folder / DONE, search.found if search else {})
     elif search:

@@ -2,7 +2,8 @@
 
 From the bottom up, the output projection of each attention and feed-forward is the least-squares solution that maps
 what the pruned model computes there onto the output that the whole model has at the same place (ZipLM, Kurtic et al.
-2023; Kwon et al. 2022 solve for one factor a unit). Going upwards, later parts make up for the errors of earlier ones.
+2023), or its units are rescaled by one factor each to the same end (Kwon et al. 2022). Going upwards, later parts make
+up for the errors of earlier ones.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgetf.algorithms.reconstruction import Moments, solve_weights
+from edgetf.algorithms.reconstruction import Moments, solve_masks, solve_weights
 from edgetf.core.artifact import Artifact
 from edgetf.models.slicing import layers_of
 from edgetf.stages.context import Context
@@ -24,15 +25,21 @@ from edgetf.training.teacher import takes_token_types
 RIDGE = 1e-3
 
 
-def reconstruct(model: Any, dense: Any, kept: Kept, context: Context, source: Artifact, rows: int) -> None:
-    """Solve the projections of `model` in place, so that it answers `rows` training rows like `dense` does."""
+def reconstruct(
+    model: Any, dense: Any, kept: Kept, context: Context, source: Artifact, rows: int, by: str = "weights"
+) -> None:
+    """Solve the projections of `model` in place, so that it answers `rows` training rows like `dense` does.
+
+    `by` is weights, for whole projections, or factors, for one number a unit.
+    """
     if HIDDEN in kept:
         raise ValueError("a narrower hidden state has no output of the whole model to be held against")
     encoder = context.encoder(source.path, int(model.config.pad_token_id or 0))
     encoded = encode_split(context.data.train, encoder)
     wanted = min(rows, len(encoded))
     batches = [batch for _, batch in in_order(encoded, encoder, [k * len(encoded) // wanted for k in range(wanted)])]
-    units = [unit for unit in sorted(readers(model), key=lambda unit: unit[0]) if unit in kept]
+    count = readers(model)
+    units = [unit for unit in sorted(count, key=lambda unit: unit[0]) if unit in kept]
     targets = _outputs(dense, units, batches)
     for number, unit in enumerate(units):
         context.report(number, len(units), "reconstruction")
@@ -50,7 +57,12 @@ def reconstruct(model: Any, dense: Any, kept: Kept, context: Context, source: Ar
                 moments.add(inputs[0][real], output - reader.bias)
         hook.remove()
         with torch.no_grad():
-            reader.weight.copy_(solve_weights(moments, reader.weight, RIDGE))
+            if by == "factors":
+                width = reader.in_features // count[unit]
+                factors = solve_masks(moments, reader.weight, width, RIDGE)
+                reader.weight.mul_(factors.repeat_interleave(width))
+            else:
+                reader.weight.copy_(solve_weights(moments, reader.weight, RIDGE))
 
 
 def _outputs(dense: Any, units: list[Unit], batches: list[TensorBatch]) -> dict[Unit, list[Tensor]]:

@@ -2,7 +2,6 @@
 
 One float16 file a signal, (tokens of all pieces, W), pieces one after the other without padding. A batch is read piece
 by piece at its offset: mapped pages would count as the process's own memory, and a file may be larger than that.
-Several processes, on one machine or on shared storage, fill the parts of one file.
 """
 
 from __future__ import annotations

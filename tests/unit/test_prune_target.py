@@ -282,6 +282,20 @@ class TestReconstruct:
         wanted = logits_of(teacher)
         assert distance(logits_of(solved), wanted) < 0.8 * distance(logits_of(plain), wanted)
 
+    def test_one_factor_a_unit_helps_and_whole_weights_help_more(self, bert: Artifact, tmp_path: Path) -> None:
+        settings: dict[str, Any] = {"ffn_ratio": 0.5, "head_ratio": 0.5, "importance_rows": 64}
+        ways: dict[str, dict[str, Any]] = {
+            "plain": {},
+            "factors": {"reconstruct": True, "reconstruct_by": "factors"},
+            "weights": {"reconstruct": True},
+        }
+        wanted = logits_of(bert)
+        found = {
+            name: distance(logits_of(pruned(bert, tmp_path / name, **settings, **way)), wanted)
+            for name, way in ways.items()
+        }
+        assert found["weights"] < found["factors"] < found["plain"]
+
     def test_a_narrower_hidden_state_is_refused(self, bert: Artifact, tmp_path: Path) -> None:
         """As a mistake of the recipe, before anything is trained."""
         with pytest.raises(ConfigError, match="hidden"):
