@@ -137,10 +137,21 @@ def test_kill_9_during_distill_resumes(cli: Cli, cache: Path, tiny: Tiny, tmp_pa
     open_verified(out / "onnx-w8a8_dynamic")
 
 
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_interrupt_is_130_and_says_how_to_go_on(cache: Path, tiny: Tiny, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = [word.replace("1e-4", "2e-4") for word in slow_words(tiny, out)]
-    process = subprocess.Popen(words, env=environment(cache), stderr=subprocess.PIPE, text=True)
+    # What a shell starts in the background ignores SIGINT, and so would all that these tests start.
+    process = subprocess.Popen(
+        words,
+        env=environment(cache),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_heed_interrupts,  # noqa: PLW1509
+    )
     wait_for(out / "2-distill.partial" / "checkpoint" / "state" / "progress.json", process)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
