@@ -520,9 +520,13 @@ def test_ctrl_c_cancels_what_waits_and_keeps_what_came(cache: Path) -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
     texts = [f"text {k}" for k in range(50)]
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # what a shell starts in the background ignores it
     with chat(says("sport"), delay=0.1, on_request=interrupt) as server:
         with pytest.raises(KeyboardInterrupt):
             label(server, texts, concurrency=2)
+        signal.signal(signal.SIGINT, before)
         asked = len(server.requests)
         assert asked < 10
         assert len(cached(cache)) == asked
