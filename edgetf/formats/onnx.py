@@ -68,6 +68,22 @@ def export_onnx(model: Any, path: Path, opset: int) -> tuple[str, ...]:
     return graph.input_names
 
 
+def part_norms(path: Path) -> None:
+    """Write the sums before layer norms as `Sum`, in place: the same numbers, often in a fraction of the time.
+
+    onnxruntime joins `Add` and `LayerNormalization` into an operator whose CPU kernel is not vectorized (1.20 to 1.27:
+    260 µs for 128 x 384 numbers, where the two take 65 µs); `Sum` it leaves alone.
+    """
+    with needs("compress"):
+        import onnx
+    model = onnx.load(str(path))
+    sums = {name: node for node in model.graph.node if node.op_type == "Add" for name in node.output}
+    for node in model.graph.node:
+        if node.op_type == "LayerNormalization" and node.input[0] in sums:
+            sums[node.input[0]].op_type = "Sum"
+    onnx.save(model, str(path))
+
+
 def quantize_dynamic_int8(source: Path, path: Path) -> None:
     """INT8 weights per channel, embeddings too; activations are quantized as they come.
 

@@ -212,7 +212,7 @@ class _Executor:
     def _becomes_teacher(self, checkpoint: Artifact) -> None:
         """Later stages learn from this checkpoint, and every variant is compared with its fp32 ONNX file."""
         self.context = self.context.with_teacher(checkpoint)
-        exported = self._export_one(checkpoint, "onnx", f"{self.number}-teacher-onnx")
+        exported = self._export_one(checkpoint, "onnx", f"{self.number}-teacher-onnx", plain=True)
         config = {"data": self.plan.data.fingerprint, "machine": machine(), "settings": vars(self._settings())}
         write = partial(deliver_reference, exported.artifact, self.context, self._settings(), self.reporter.update)
         name = "teacher-onnx-fp32"
@@ -221,8 +221,10 @@ class _Executor:
         if self.run.stages:
             self.run.stages[-1].measured = reference
 
-    def _export_one(self, source: Artifact, model_format: Format, name: str) -> Made:
+    def _export_one(self, source: Artifact, model_format: Format, name: str, plain: bool = False) -> Made:
+        """One exported file; a `plain` one as torch writes it, which is what users have before they come here."""
         stage = next(s for s in self.plan.recipe.stages if isinstance(s, ExportConfig))
+        stage = stage.model_copy(update={"rewrite": False}) if plain else stage
         config = {"stage": stage.model_dump(exclude={"formats"}), "format": model_format, **self._input_config(),
                   "dev": self.plan.data.fingerprint}  # fmt: skip
 

@@ -1,9 +1,10 @@
 """Reconstruct: after pruning, solve every projection anew so that the smaller model gives what the whole one gave.
 
-From the bottom up, the output projection of each attention and feed-forward is the least-squares solution that maps
-what the pruned model computes there onto the output that the whole model has at the same place (ZipLM, Kurtic et al.
-2023), or its units are rescaled by one factor each to the same end (Kwon et al. 2022). Going upwards, later parts make
-up for the errors of earlier ones.
+From the bottom up, the output projection of each attention and feed-forward, weights and bias, is the least-squares
+solution that maps what the pruned model computes there onto what the whole model has at the same place (ZipLM, Kurtic
+et al. 2023), or its units are rescaled by one factor each to the same end (Kwon et al. 2022). The place is the sum
+with the residual, before the norm, where the family says where that is: then each part also makes up for what those
+below it failed to. A part without units is left with its bias, which becomes the mean of what was wanted.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from torch import Tensor, nn
 
 from edgetf.algorithms.reconstruction import Moments, solve_masks, solve_weights
 from edgetf.core.artifact import Artifact
+from edgetf.models.families import family_of
+from edgetf.models.modules import NoAttention
 from edgetf.models.slicing import layers_of
 from edgetf.stages.context import Context
-from edgetf.stages.importance import HIDDEN, Unit, readers
+from edgetf.stages.importance import HIDDEN, Unit
 from edgetf.stages.shrink import Kept
 from edgetf.training.batches import TensorBatch, encode_split, in_order
 from edgetf.training.teacher import takes_token_types
@@ -38,47 +41,108 @@ def reconstruct(
     encoded = encode_split(context.data.train, encoder)
     wanted = min(rows, len(encoded))
     batches = [batch for _, batch in in_order(encoded, encoder, [k * len(encoded) // wanted for k in range(wanted)])]
-    count = readers(model)
-    units = [unit for unit in sorted(count, key=lambda unit: unit[0]) if unit in kept]
-    targets = _outputs(dense, units, batches)
+    units = sorted(kept, key=lambda unit: (unit[0], unit[1] != family_of(model.config.model_type).attention_output))
+    whole = _Places(dense, units)
+    targets: dict[Unit, list[Tensor]] = {unit: [] for unit in units}
+    for batch in batches:
+        whole.see(batch)
+        for unit in units:
+            targets[unit].append(whole.sums(unit))
+    whole.close()
     for number, unit in enumerate(units):
         context.report(number, len(units), "reconstruction")
-        reader = layers_of(model)[unit[0]].get_submodule(unit[1])
-        if not isinstance(reader, nn.Linear):
-            continue
-        moments = Moments.empty(reader.in_features, reader.out_features)
-        inputs: list[Tensor] = []
-        hook = reader.register_forward_pre_hook(lambda module, arguments, inputs=inputs: inputs.append(arguments[0]))
+        _solve(model, unit, len(kept[unit]), batches, targets[unit], by)
+
+
+def _solve(model: Any, unit: Unit, units: int, batches: list[TensorBatch], targets: list[Tensor], by: str) -> None:
+    """Solve one projection that reads so many `units`; the targets (tokens, H) are one a batch."""
+    place = _Places(model, [unit])
+    reader = place.readers[unit]
+    inputs = reader.in_features if isinstance(reader, nn.Linear) else 0
+    with_bias = by == "weights" or inputs == 0
+    moments = Moments.empty(inputs + with_bias, reader.bias.shape[0])
+    for batch, target in zip(batches, targets, strict=True):
+        place.see(batch)
+        missing = target - place.residual(unit)
+        ones = missing.new_ones(len(missing), int(with_bias))  # their weight is the bias
+        activation = torch.cat([place.inputs(unit), ones], dim=1) if inputs else ones
+        moments.add(activation, missing if with_bias else missing - reader.bias)
+    place.close()
+    with torch.no_grad():
+        if inputs == 0:
+            reader.bias.copy_(solve_weights(moments, reader.bias[:, None], 0.0)[:, 0])
+        elif by == "factors":
+            width = inputs // units
+            reader.weight.mul_(solve_masks(moments, reader.weight, width, RIDGE).repeat_interleave(width))
+        else:
+            solved = solve_weights(moments, torch.cat([reader.weight, reader.bias[:, None]], dim=1), RIDGE)
+            reader.weight.copy_(solved[:, :-1])
+            reader.bias.copy_(solved[:, -1])
+
+
+class _Places:
+    """Listens, at the projections that read units, to what goes in and comes out, and to the sum with the residual."""
+
+    def __init__(self, model: Any, units: list[Unit]) -> None:
+        self.model, self.mask = model, torch.empty(0)
+        family = family_of(model.config.model_type)
+        self.readers: dict[Unit, Any] = {}
+        self.summed = family.post_norms is not None
+        self._latest: dict[tuple[Unit, str], Tensor] = {}
+        self._hooks = []
+        for unit in units:
+            layer = layers_of(model)[unit[0]]
+            reader = self.readers[unit] = _reader(layer, unit[1])
+            self._hooks.append(reader.register_forward_hook(self._listen(unit)))
+            if family.post_norms is not None:
+                norms = family.post_norms
+                path = norms.attention_norm if unit[1] == family.attention_output else norms.output_norm
+                self._hooks.append(layer.get_submodule(path).register_forward_pre_hook(self._listen_to_sum(unit)))
+
+    def _listen(self, unit: Unit) -> Any:
+        def hook(module: nn.Module, arguments: tuple[Tensor, ...], output: Any) -> None:
+            self._latest[(unit, "out")] = output[0] if isinstance(output, tuple) else output
+            if isinstance(module, nn.Linear):
+                self._latest[(unit, "in")] = arguments[0]
+
+        return hook
+
+    def _listen_to_sum(self, unit: Unit) -> Any:
+        return lambda module, arguments: self._latest.update({(unit, "sum"): arguments[0]})
+
+    def see(self, batch: TensorBatch) -> None:
+        """Run the model on a batch."""
+        self.mask = batch.attention_mask.bool()
         with torch.inference_mode():
-            for batch, output in zip(batches, targets[unit], strict=True):
-                inputs.clear()
-                model(**batch.inputs(takes_token_types(model)))
-                real = batch.attention_mask.bool()
-                moments.add(inputs[0][real], output - reader.bias)
-        hook.remove()
-        with torch.no_grad():
-            if by == "factors":
-                width = reader.in_features // count[unit]
-                factors = solve_masks(moments, reader.weight, width, RIDGE)
-                reader.weight.mul_(factors.repeat_interleave(width))
-            else:
-                reader.weight.copy_(solve_weights(moments, reader.weight, RIDGE))
+            self.model(**batch.inputs(takes_token_types(self.model)))
+
+    def inputs(self, unit: Unit) -> Tensor:
+        """What the projection reads on the real tokens, (tokens, K)."""
+        return self._latest[(unit, "in")][self.mask]
+
+    def sums(self, unit: Unit) -> Tensor:
+        """What the norm gets on the real tokens, or what the projection gives where there is no such norm."""
+        return self._real((unit, "sum" if self.summed else "out"))
+
+    def residual(self, unit: Unit) -> Tensor:
+        """What of `sums` does not come from the projection."""
+        return self.sums(unit) - self._real((unit, "out"))
+
+    def _real(self, name: tuple[Unit, str]) -> Tensor:
+        found = self._latest[name]
+        return found.expand(*self.mask.shape, -1)[self.mask]  # a part without units gives one vector for all tokens
+
+    def close(self) -> None:
+        """Stop listening."""
+        for hook in self._hooks:
+            hook.remove()
 
 
-def _outputs(dense: Any, units: list[Unit], batches: list[TensorBatch]) -> dict[Unit, list[Tensor]]:
-    """What the whole model's projections give on the real tokens of every batch, (tokens, H) each."""
-    found: dict[Unit, list[Tensor]] = {unit: [] for unit in units}
-    latest: dict[Unit, Tensor] = {}
-
-    def listen(unit: Unit) -> Any:
-        return lambda module, arguments, output: latest.update({unit: output})
-
-    hooks = [layers_of(dense)[unit[0]].get_submodule(unit[1]).register_forward_hook(listen(unit)) for unit in units]
-    with torch.inference_mode():
-        for batch in batches:
-            dense(**batch.inputs(takes_token_types(dense)))
-            for unit in units:
-                found[unit].append(latest[unit][batch.attention_mask.bool()])
-    for hook in hooks:
-        hook.remove()
-    return found
+def _reader(layer: nn.Module, path: str) -> nn.Module:
+    """The projection at a path, or what stands for the attention that held it."""
+    module = layer
+    for name in path.split("."):
+        if isinstance(module, NoAttention):
+            break
+        module = module.get_submodule(name)
+    return module

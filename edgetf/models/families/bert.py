@@ -1,6 +1,6 @@
 """BERT (Devlin et al. 2019), and with it MiniLM and TinyBERT, which keep its modules."""
 
-from edgetf.models.families.family import Family, Residual, plain_cost, plain_feed_forward
+from edgetf.models.families.family import Family, PostNorms, Residual, plain_cost, plain_feed_forward
 
 FAMILY = Family(
     model_type="bert",
@@ -23,4 +23,5 @@ FAMILY = Family(
         reads=("*.query", "*.key", "*.value", "*.intermediate.dense", "*.pooler.dense", "classifier"),
         norms=("*.LayerNorm",),
     ),
+    post_norms=PostNorms("attention.output.LayerNorm", "intermediate.intermediate_act_fn", "output.LayerNorm"),
 )

@@ -1,6 +1,6 @@
 """DistilBERT (Sanh et al. 2019): BERT without token types and pooler, and with config names of its own."""
 
-from edgetf.models.families.family import Family, Residual, plain_cost, plain_feed_forward
+from edgetf.models.families.family import Family, PostNorms, Residual, plain_cost, plain_feed_forward
 
 FAMILY = Family(
     model_type="distilbert",
@@ -28,4 +28,5 @@ FAMILY = Family(
     num_attention_heads="n_heads",
     num_hidden_layers="n_layers",
     takes_token_types=False,
+    post_norms=PostNorms("sa_layer_norm", "ffn.activation", "output_layer_norm"),
 )

@@ -32,6 +32,15 @@ class Residual:
 
 
 @dataclass(frozen=True)
+class PostNorms:
+    """Paths, inside a layer whose norms follow attention and feed-forward, of those norms and of the activation."""
+
+    attention_norm: str
+    activation: str
+    output_norm: str
+
+
+@dataclass(frozen=True)
 class LayerShape:
     """One layer: its attention heads, and the neurons of each of its feed-forwards."""
 
@@ -84,6 +93,7 @@ class Family:
     attention_width: str | None = None  # config name of heads × width of a head, where it is not the hidden size
     takes_token_types: bool = True
     reserved_positions: int = 0  # rows of the position embedding that no token uses
+    post_norms: PostNorms | None = None  # None: layers of another build
 
 
 def plain_feed_forward(up: str, down: str) -> Callable[[Config], tuple[FeedForward, ...]]:
