@@ -207,7 +207,8 @@ class _Executor:
         recipe, asked = self.plan.recipe, self.plan.recipe.validation
         first, _ = recipe.variants()[0]
         scheme = [scheme for model_format, scheme in recipe.variants() if model_format == first][-1]
-        return Deployment(first, scheme, asked.threads, asked.seq_len or recipe.data.max_length)
+        export = next(stage for stage in recipe.stages if isinstance(stage, ExportConfig))
+        return Deployment(first, scheme, asked.threads, asked.seq_len or recipe.data.max_length, export.rewrite)
 
     def _becomes_teacher(self, checkpoint: Artifact) -> None:
         """Later stages learn from this checkpoint, and every variant is compared with its fp32 ONNX file."""

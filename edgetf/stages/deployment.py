@@ -9,9 +9,10 @@ from edgetf.core.device import Format, Scheme
 
 @dataclass(frozen=True)
 class Deployment:
-    """What will run: where the file is timed, on how many threads, on how many tokens."""
+    """What will run: how the file is written, on how many threads and tokens it is timed."""
 
     model_format: Format
     scheme: Scheme
     threads: int
     seq_len: int
+    rewrite: bool = True

@@ -24,7 +24,8 @@ from edgetf.models.families.family import LayerShape, Shape
 from edgetf.models.slicing import feed_forwards_of, model_shape
 from edgetf.stages.deployment import Deployment
 from edgetf.stages.importance import HIDDEN, Unit
-from edgetf.stages.latency import LatencyTable, all_widths, latency_table, time_models, write_model
+from edgetf.stages.latency import LatencyTable, all_widths, latency_table
+from edgetf.stages.probes import time_models, write_model
 from edgetf.stages.shrink import Kept, choose, narrow
 
 CLOSE = 0.03  # a measured latency this near its target is left alone
@@ -70,8 +71,7 @@ class Search:
             self.found |= {"measured_ms": measured, "measured_speedup": self.dense_ms / measured}
             if abs(measured - goal) <= CLOSE * goal or attempt == CORRECTIONS:
                 break
-            around = self.table.around + len(shape.layers) * self.table.layer
-            limit = max(around * 1.01, limit * goal / measured)
+            limit = max(self.table.fixed(len(shape.layers)) * 1.01, limit * goal / measured)
             shape = self._best(model, limit, importance)
         return shape
 
@@ -84,15 +84,16 @@ class Search:
         now, family, parts = model_shape(model), family_of(model.config.model_type), feed_forwards_of(model)
         blocks, places = [], []
         for index, layer in enumerate(now.layers):
+            head_costs, neuron_costs = self.table.blocks(last=index == len(now.layers) - 1)
             sizes = list(range(layer.heads + 1))
             scores = importance.get((index, family.attention_output), torch.zeros(0)).double().numpy()
-            blocks.append(choices(scores, sizes, [self.table.heads[size] for size in sizes]))
+            blocks.append(choices(scores, sizes, [head_costs[size] for size in sizes]))
             for part, neurons in zip(parts, layer.neurons, strict=True):
                 sizes = sorted({size for size in self.sizes if size < neurons} | {neurons})
                 scores = importance.get((index, part.down), torch.zeros(0)).double().numpy()
-                blocks.append(choices(scores, sizes, [self.table.neurons[size] for size in sizes]))
+                blocks.append(choices(scores, sizes, [neuron_costs[size] for size in sizes]))
             places.append(1 + len(parts))
-        rest = limit - self.table.around - len(now.layers) * self.table.layer
+        rest = limit - self.table.fixed(len(now.layers))
         if rest < 0:
             raise ConfigError(
                 f"prune.target: got {self.found['target']}, which a model without heads and neurons would miss; "
@@ -130,12 +131,9 @@ def cost_table(
     width = shape.hidden_size if narrow is None else int(config[narrow])
     scores = 0 if target.params is not None else 2 * deployment.seq_len
     head = shape.head_width * (3 * width + shape.hidden_size + scores)  # values come from the hidden state itself
-    return LatencyTable(
-        heads={count: float(count * head) for count in range(heads + 1)},
-        neurons={size: float(2 * size * width) for size in sizes},
-        layer=0.0,
-        around=0.0,
-    )
+    by_heads = {count: float(count * head) for count in range(heads + 1)}
+    by_neurons = {size: float(2 * size * width) for size in sizes}
+    return LatencyTable(by_heads, by_neurons, 0.0, by_heads, by_neurons, last_layer=0.0, around=0.0)
 
 
 def keep_together(kept: Kept, gradients: Importance) -> Kept:

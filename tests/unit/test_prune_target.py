@@ -19,7 +19,7 @@ from edgetf.models.checkpoint import WEIGHTS, copy_checkpoint, load_classifier
 from edgetf.models.families import family_of
 from edgetf.models.families.family import LayerShape, Shape
 from edgetf.models.slicing import feed_forwards_of, heads_of, layers_of, linear_at, model_shape, neurons_of
-from edgetf.stages import latency, prune, target
+from edgetf.stages import latency, probes, prune, target
 from edgetf.stages.context import Context
 from edgetf.stages.deployment import Deployment
 from edgetf.stages.fit import fit
@@ -153,12 +153,9 @@ class TestCountedTargets:
         assert weights_of(load_classifier(again.path)) <= 0.5 * weights_of(load_classifier(once.path))
 
 
-TABLE = LatencyTable(
-    heads={count: 0.1 * count for count in range(5)},
-    neurons={width: 0.01 * width for width in widths(64, 2)},
-    layer=0.05,
-    around=0.2,
-)
+HEADS = {count: 0.1 * count for count in range(5)}
+NEURONS = {width: 0.01 * width for width in widths(64, 2)}
+TABLE = LatencyTable(HEADS, NEURONS, 0.05, HEADS, NEURONS, 0.05, around=0.2)
 TRUTHS: list[Callable[[float], float]] = [
     lambda predicted: 1.1 * predicted,  # the scale alone sets it right
     lambda predicted: 1.1 * predicted + 0.3,  # something that no table has
@@ -387,9 +384,15 @@ class TestLatencyTable:
         shape = Shape(32, 8, (LayerShape(4, (64,)), LayerShape(0, (0,))))
         assert TABLE.predict(shape) == pytest.approx(0.2 + 2 * 0.05 + 0.4 + 0.64)
 
+    def test_the_last_layer_with_heads_and_those_above_cost_what_they_do(self) -> None:
+        cheap = LatencyTable(HEADS, NEURONS, 0.05, {2: 0.01}, {64: 0.02, 0: 0.0}, 0.0, around=0.2)
+        shape = Shape(32, 8, (LayerShape(4, (64,)), LayerShape(2, (64,)), LayerShape(0, (64,))))
+        cheap.last_heads[0] = 0.0
+        assert cheap.predict(shape) == pytest.approx(0.2 + 0.05 + 0.4 + 0.64 + 0.01 + 0.02 + 0.02)
+
     @pytest.mark.slow
     def test_is_measured_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(latency, "SAMPLES", 5)
+        monkeypatch.setattr(probes, "SAMPLES", 5)
         config = {**tiny_config("bert", LABELS).to_dict(), "num_attention_heads": 2}
         notes: list[tuple[int, int]] = []
         table = latency_table(config, DEPLOYMENT, 64, lambda done, total, note: notes.append((done, total)))
@@ -398,7 +401,7 @@ class TestLatencyTable:
         assert table.heads[0] == table.neurons[0] == 0
         assert min(*table.heads.values(), *table.neurons.values(), table.layer, table.around) >= 0
         assert table.predict(model_shape_of(config)) > 0
-        assert notes == [(k, 5) for k in range(5)]
+        assert notes == [(k, 9) for k in range(9)]
         monkeypatch.setattr(latency, "_measure", forbidden)
         assert latency_table(config, DEPLOYMENT, 64, silent) == table
 
@@ -412,6 +415,7 @@ class TestLatencyTable:
             (config, Deployment("onnx", "fp32", 2, 16)),
             (config, Deployment("onnx", "w8a8_dynamic", 1, 16)),
             (config, Deployment("tflite", "fp32", 1, 16)),
+            (config, Deployment("onnx", "fp32", 1, 16, rewrite=False)),
         ]
         count = 0
 

@@ -1,0 +1,89 @@
+"""Probe models: random models of a family in given shapes, written and timed as the real one will be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgetf.core.device import RUNTIME_OF
+from edgetf.core.quiet import quiet
+from edgetf.formats import onnx, tflite
+from edgetf.models.families import family_of
+from edgetf.models.first_token import first_token_only
+from edgetf.models.shapes import RECORD, shape_of
+from edgetf.models.slicing import feed_forwards_of, layers_of, narrow_feed_forward, narrow_heads, narrow_hidden
+from edgetf.stages.deployment import Deployment
+from edgetf.targets.local import ask_runner
+
+WORDS = 512
+SAMPLES = 40
+OPSET = 20
+LayerSize = tuple[int, int]  # heads, and neurons of each feed-forward
+
+
+def probe_model(config: dict[str, Any], layers: Sequence[LayerSize]) -> Any:
+    """A random model of the family with a small vocabulary and these layers."""
+    with quiet():
+        from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    family, shape = family_of(config["model_type"]), shape_of(config)
+    record = {name: value for name, value in config.items() if name not in (RECORD, "model_type", "architectures")}
+    record |= {family.num_hidden_layers: len(layers), "vocab_size": WORDS}
+    record[family.intermediate_size] = max(1, *(neurons for _, neurons in layers))
+    with quiet():
+        model = AutoModelForSequenceClassification.from_config(
+            AutoConfig.for_model(config["model_type"], **record), attn_implementation="eager"
+        ).eval()
+    with torch.no_grad():
+        for layer, (heads, neurons) in zip(layers_of(model), layers, strict=True):
+            narrow_heads(model, layer, range(heads))
+            for part in feed_forwards_of(model):
+                narrow_feed_forward(layer, part, torch.arange(neurons))
+        hidden = model.get_submodule(family.position_embedding).embedding_dim
+        if shape.hidden_size != hidden:
+            narrow_hidden(model, torch.arange(shape.hidden_size))
+    return model
+
+
+def write_model(model: Any, deployment: Deployment, folder: Path) -> dict[str, Any]:
+    """Export and quantize into `folder` as the stages do; gives what the runner needs to know of it."""
+    folder.mkdir()
+    exported = folder / "exported"
+    graph = first_token_only(model) if deployment.rewrite else model
+    match deployment.model_format:
+        case "onnx":
+            onnx.export_onnx(graph, exported, OPSET)
+            if deployment.rewrite:
+                onnx.part_norms(exported)
+            quantize = onnx.quantize_dynamic_int8
+        case "tflite":
+            tflite.export_tflite(graph, exported, (deployment.seq_len,))
+            quantize = tflite.quantize_dynamic_int8
+    quantized = exported
+    if deployment.scheme != "fp32" and any(_has_weights(layer) for layer in layers_of(model)):
+        quantized = folder / "quantized"
+        quantize(exported, quantized)
+    return {
+        "name": folder.name,
+        "folder": str(folder),
+        "model_file": quantized.name,
+        "backend": RUNTIME_OF[deployment.model_format],
+        "max_length": deployment.seq_len,
+    }
+
+
+def _has_weights(layer: torch.nn.Module) -> bool:
+    """Whether a layer still multiplies by a matrix; without one there is nothing to quantize."""
+    return any(isinstance(module, torch.nn.Linear) for module in layer.modules())
+
+
+def time_models(records: list[dict[str, Any]], deployment: Deployment) -> list[float]:
+    """Median milliseconds of the models, in turns in one process."""
+    request = {"do": "bench", "models": records, "text": "", "samples": SAMPLES,
+               "threads": deployment.threads, "seq_len": deployment.seq_len}  # fmt: skip
+    answer = ask_runner(request)
+    return [float(np.median(samples)) for samples in answer["samples_ms"]]
