@@ -12,7 +12,7 @@ TITLES = {
     "ablation": "What each part brings: film reviews, 2 layers, one epoch (221 steps), three seeds",
     "pruning": "Pruning the teacher without training, at one measured latency: film reviews",
     "targets": "Does the search meet its target",
-    "post_training": "A quarter of the latency off, without training, with the latency table in the cache",
+    "post_training": "A quarter of the latency off, without training, with and without the latency table in the cache",
     "vocabulary": "Fewer word pieces, nothing else",
     "memory": "Peak memory",
     "mobilebert": "MobileBERT: progressive transfer against plain logits",
