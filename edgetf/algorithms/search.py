@@ -2,8 +2,8 @@
 
 Diagonal Fisher information (Kwon et al. 2022, arXiv 2204.09656): with a mask m that is 1 on what stays, and g the
 gradient of one sample's loss at m = 1, removing units costs about ``½ (1 - m)ᵀ F (1 - m)`` with ``F = mean of g gᵀ``.
-Its diagonal is the importance of every unit on its own; the rest of F says which units stand in for each other, and
-Kwon's rearrangement swaps units of one block by it once their number is settled.
+Its diagonal is the importance of every unit on its own; the rest of F says what a block's units do together, and which
+stand in for each other: Kwon's rearrangement swaps units of one block by it once their number is settled.
 
 Latency tables (ZipLM, Kurtic et al. 2023, arXiv 2302.04089): what a block costs at each number of kept units is
 measured, not derived, and one number a block has to be chosen: a multiple-choice knapsack, solved by dynamic
@@ -37,17 +37,39 @@ class Choice:
             raise ValueError(f"{self}: a cost is finite and not negative, a loss is finite")
 
 
-def choices(importance: Array, sizes: Sequence[int], costs: Sequence[float]) -> list[Choice]:
-    """A choice for each of `sizes`, the numbers of kept units; the least important units of (U,) go first.
+def separate_losses(importance: Array) -> NDArray[np.float64]:
+    """The loss (U + 1,) by the number of removed units, the least important of (U,) first, each for itself.
 
-    >>> choices(np.array([1.0, 5.0, 2.0]), [3, 1], [0.9, 0.4])
+    >>> separate_losses(np.array([1.0, 5.0, 2.0])).tolist()
+    [0.0, 1.0, 3.0, 8.0]
+    """
+    return np.concatenate([[0.0], np.sort(importance).cumsum(dtype=np.float64)])
+
+
+def joint_losses(gradients: Array) -> NDArray[np.float64]:
+    """The loss (U + 1,) by the number of units removed together, the least important first: the mean of (Σ g)².
+
+    From the gradients (N, U) of one block. What the diagonal misses is that a block's units pull the same way: without
+    all of them the loss is far more than the sum of what each costs. It never falls with more units removed.
+
+    >>> joint_losses(np.array([[1.0, 2.0], [1.0, 2.0]])).tolist()
+    [0.0, 1.0, 9.0]
+    """
+    order = fisher(gradients).argsort()
+    together = gradients[:, order].cumsum(axis=1, dtype=np.float64)
+    return np.maximum.accumulate(np.concatenate([[0.0], np.square(together).mean(axis=0)]))
+
+
+def choices(losses: Array, sizes: Sequence[int], costs: Sequence[float]) -> list[Choice]:
+    """A choice for each of `sizes`, the numbers of kept units, from the losses (U + 1,) by the number removed.
+
+    >>> choices(np.array([0.0, 1.0, 3.0, 8.0]), [3, 1], [0.9, 0.4])
     [Choice(kept=3, cost=0.9, loss=0.0), Choice(kept=1, cost=0.4, loss=3.0)]
     """
-    units = len(importance)
+    units = len(losses) - 1
     if not all(0 <= kept <= units for kept in sizes):
         raise ValueError(f"cannot keep {list(sizes)} of {units} units")
-    lost = np.concatenate([[0.0], np.sort(importance).cumsum(dtype=np.float64)])  # (U + 1,), by the number removed
-    return [Choice(kept, float(cost), float(lost[units - kept])) for kept, cost in zip(sizes, costs, strict=True)]
+    return [Choice(kept, float(cost), float(losses[units - kept])) for kept, cost in zip(sizes, costs, strict=True)]
 
 
 def search(blocks: Sequence[Sequence[Choice]], limit: float, resolution: int = 2000) -> list[int]:

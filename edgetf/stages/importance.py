@@ -42,20 +42,21 @@ def readers(model: Any) -> dict[Unit, int]:
 
 
 def measure(
-    model: Any, kind: Kind, context: Context, source: Artifact, rows: int, generator: torch.Generator | None = None
+    model: Any, kind: Kind, context: Context, source: Artifact, rows: int, pulls: dict[Unit, Tensor] | None = None
 ) -> dict[Unit, Tensor]:
-    """Importance (U,) of the heads, the neurons and the hidden dimensions."""
+    """Importance (U,) of the heads, the neurons and the hidden dimensions; `pulls` are the `gradients`, if at hand."""
+    if kind in ("taylor", "fisher") and pulls is None:
+        pulls = gradients(model, context, source, rows)
     match kind:
         case "random":
-            generator = generator or torch.Generator().manual_seed(context.recipe.seed)
+            generator = torch.Generator().manual_seed(context.recipe.seed)
             return {unit: torch.rand(count, generator=generator) for unit, count in _counts(model).items()}
         case "magnitude":
             return magnitude(model)
         case "taylor":
-            return {unit: g.abs().sum(dim=0) for unit, g in gradients(model, context, source, rows).items()}
+            return {unit: g.abs().sum(dim=0) for unit, g in (pulls or {}).items()}
         case "fisher":
-            found = gradients(model, context, source, rows)
-            return {unit: torch.from_numpy(fisher(g.numpy())).float() for unit, g in found.items()}
+            return {unit: torch.from_numpy(fisher(g.numpy())).float() for unit, g in (pulls or {}).items()}
 
 
 def _counts(model: Any) -> dict[Unit, int]:

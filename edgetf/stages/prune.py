@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from edgetf.algorithms.search import joint_losses, separate_losses
 from edgetf.config.stages import PruneConfig
 from edgetf.core.artifact import CHECKPOINT, Artifact, Spec
 from edgetf.core.errors import ConfigError
@@ -30,11 +31,11 @@ from edgetf.models.students import pruned_shape
 from edgetf.stages.context import Context
 from edgetf.stages.deployment import Deployment
 from edgetf.stages.fit import fit, untrained
-from edgetf.stages.importance import gradients, measure
+from edgetf.stages.importance import Unit, gradients, measure
 from edgetf.stages.objective import Objective
 from edgetf.stages.reconstruct import reconstruct
 from edgetf.stages.shrink import choose, narrow
-from edgetf.stages.target import Search, keep_together
+from edgetf.stages.target import Losses, Search, keep_together
 
 DONE = "done.json"  # what a search found, written last
 
@@ -71,14 +72,15 @@ def _pruned(
     folder = out / CHECKPOINT / f"pruned-{number}"
     if not (folder / DONE).is_file():
         dense = copy.deepcopy(model) if config.reconstruct else None
-        importance = measure(model, config.importance, context, source, config.importance_rows)
-        if search and config.importance in ("random", "magnitude"):  # heads and neurons have no common scale there
-            importance = {unit: scores / scores.sum() for unit, scores in importance.items()}
+        importance, pulls = _importance(model, config, source, context)
         share = number / config.rounds
-        shape = search.shape(model, share, importance) if search else _between(before, config, share)
+        if search:
+            shape = search.shape(model, share, importance, _losses(config, importance, pulls))
+        else:
+            shape = _between(before, config, share)
         kept = choose(model, shape, importance)
         if config.rearrange:
-            kept = keep_together(kept, gradients(model, context, source, config.importance_rows))
+            kept = keep_together(kept, pulls)
         with torch.no_grad():
             narrow(model, kept)
         if dense is not None:
@@ -88,6 +90,25 @@ def _pruned(
     elif search:
         search.found |= read_json(folder / DONE)
     return load_classifier(folder)
+
+
+def _importance(
+    model: Any, config: PruneConfig, source: Artifact, context: Context
+) -> tuple[dict[Unit, torch.Tensor], dict[Unit, torch.Tensor]]:
+    """The importance (U,) of all units, and the gradients (N, U) by their masks where something asks for them."""
+    rows, asked = config.importance_rows, config.rearrange or config.importance in ("taylor", "fisher")
+    pulls = gradients(model, context, source, rows) if asked else {}
+    importance = measure(model, config.importance, context, source, rows, pulls)
+    if config.target and config.importance in ("random", "magnitude"):  # heads and neurons have no common scale there
+        importance = {unit: scores / scores.sum() for unit, scores in importance.items()}
+    return importance, pulls
+
+
+def _losses(config: PruneConfig, importance: dict[Unit, torch.Tensor], pulls: dict[Unit, torch.Tensor]) -> Losses:
+    """What is lost by the number of units that a part loses; Fisher information also says what they do together."""
+    if config.importance == "fisher":
+        return {unit: joint_losses(found.numpy()) for unit, found in pulls.items()}
+    return {unit: separate_losses(scores.double().numpy()) for unit, scores in importance.items()}
 
 
 def _between(before: Shape, config: PruneConfig, share: float) -> Shape:

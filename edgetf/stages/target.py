@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from edgetf.algorithms.search import choices, rearrange, search
+from edgetf.algorithms.search import Array, choices, rearrange, search
 from edgetf.config.stages import PruneConfig, PruneTarget
 from edgetf.core.errors import ConfigError
 from edgetf.core.progress import Report
@@ -30,8 +31,10 @@ from edgetf.stages.shrink import Kept, choose, narrow
 
 CLOSE = 0.03  # a measured latency this near its target is left alone
 CORRECTIONS = 2
+NOTHING = np.zeros(1)  # of a part that has no units any more
 SLACK = 1e-9  # sums of the same milliseconds in another order differ in their last digits
 Importance = dict[Unit, torch.Tensor]
+Losses = dict[Unit, Array]  # what is lost by the number of units removed, (U + 1,) for every part that has units
 
 
 class Search:
@@ -54,14 +57,16 @@ class Search:
             self.scale = self.dense_ms / self.total
             self.found |= {"dense_ms": self.dense_ms, "table_ms": self.total}
 
-    def shape(self, model: Any, share: float, importance: Importance) -> Shape:
+    def shape(self, model: Any, share: float, importance: Importance, losses: Losses) -> Shape:
         """The shape after this share of the way to the target; the whole way is measured where it is a latency.
+
+        The losses say how many units stay in each part, the importance which.
 
         Raises:
             ConfigError: even a model without heads and neurons costs more.
         """
         limit = self.total * self._wanted() ** share
-        shape = self._best(model, limit, importance)
+        shape = self._best(model, limit, losses)
         self.found["predicted"] = self.table.predict(shape) * self.scale
         if self.target.speedup is None or share < 1:
             return shape
@@ -72,7 +77,7 @@ class Search:
             if abs(measured - goal) <= CLOSE * goal or attempt == CORRECTIONS:
                 break
             limit = max(self.table.fixed(len(shape.layers)) * 1.01, limit * goal / measured)
-            shape = self._best(model, limit, importance)
+            shape = self._best(model, limit, losses)
         return shape
 
     def _wanted(self) -> float:
@@ -80,18 +85,19 @@ class Search:
         target = self.target
         return 1 / target.speedup if target.speedup else float(target.params or target.macs or 1)
 
-    def _best(self, model: Any, limit: float, importance: Importance) -> Shape:
+    def _best(self, model: Any, limit: float, losses: Losses) -> Shape:
         now, family, parts = model_shape(model), family_of(model.config.model_type), feed_forwards_of(model)
         blocks, places = [], []
         for index, layer in enumerate(now.layers):
             head_costs, neuron_costs = self.table.blocks(last=index == len(now.layers) - 1)
             sizes = list(range(layer.heads + 1))
-            scores = importance.get((index, family.attention_output), torch.zeros(0)).double().numpy()
-            blocks.append(choices(scores, sizes, [head_costs[size] for size in sizes]))
+            lost = losses.get((index, family.attention_output), NOTHING)
+            blocks.append(choices(lost, sizes, [head_costs[size] for size in sizes]))
             for part, neurons in zip(parts, layer.neurons, strict=True):
                 sizes = sorted({size for size in self.sizes if size < neurons} | {neurons})
-                scores = importance.get((index, part.down), torch.zeros(0)).double().numpy()
-                blocks.append(choices(scores, sizes, [neuron_costs[size] for size in sizes]))
+                blocks.append(
+                    choices(losses.get((index, part.down), NOTHING), sizes, [neuron_costs[size] for size in sizes])
+                )
             places.append(1 + len(parts))
         rest = limit - self.table.fixed(len(now.layers))
         if rest < 0:

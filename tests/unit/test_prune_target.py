@@ -11,6 +11,7 @@ import pytest
 import torch
 from tiny import LABELS, tiny_classifier, tiny_config, tiny_dataset
 
+from edgetf.algorithms.search import separate_losses
 from edgetf.config.recipe import Recipe
 from edgetf.config.stages import PruneConfig, PruneTarget
 from edgetf.core.artifact import Artifact, Spec, seal
@@ -139,7 +140,8 @@ class TestCountedTargets:
                 linear_at(layers_of(model)[0], path).weight *= 1e-6
         importance = measure(model, "magnitude", context_of(bert), bert, 16)
         search = target.Search(PruneConfig(**SETTINGS, target={"params": 0.5}), model, DEPLOYMENT, silent)
-        shape = search.shape(model, 1.0, importance)
+        losses = {unit: separate_losses(scores.double().numpy()) for unit, scores in importance.items()}
+        shape = search.shape(model, 1.0, importance, losses)
         assert shape.layers == (LayerShape(0, (0,)), LayerShape(4, (64,)))
 
     def test_unknown_units_are_refused(self) -> None:

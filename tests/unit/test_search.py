@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgetf.algorithms.search import Choice, choices, fisher, rearrange, search
+from edgetf.algorithms.search import Choice, choices, fisher, joint_losses, rearrange, search, separate_losses
 
 Array = NDArray[np.float64]
 Blocks = list[list[Choice]]
@@ -75,7 +75,7 @@ class TestSearch:
 
     def test_a_dearer_choice_that_keeps_less_is_never_taken(self) -> None:
         """A measured table may say that 3 units are slower than 4."""
-        block = choices(np.array([1.0, 2.0, 3.0, 4.0]), [4, 3, 2], [5.0, 6.0, 3.0])
+        block = choices(separate_losses(np.array([1.0, 2.0, 3.0, 4.0])), [4, 3, 2], [5.0, 6.0, 3.0])
         assert search([block, block], limit=9) in ([0, 2], [2, 0])
 
     def test_everything_stays_where_the_limit_is_all_that_it_costs(self) -> None:
@@ -126,26 +126,48 @@ class TestSearch:
             Choice(1, cost, loss)
 
 
+class TestJointLosses:
+    def test_are_those_of_the_sums(self) -> None:
+        gradients = made(6, 4, seed=5)
+        order = fisher(gradients).argsort()
+        found = joint_losses(gradients)
+        assert found[0] == 0
+        for removed in range(1, 5):
+            together = np.mean(gradients[:, order[:removed]].sum(axis=1) ** 2)
+            assert found[removed] == pytest.approx(max(together, found[removed - 1]))
+
+    def test_of_units_that_pull_apart_are_the_separate_ones(self) -> None:
+        """Each row's loss hangs on one unit alone."""
+        gradients = np.diag([1.0, 3.0, 2.0])
+        np.testing.assert_allclose(joint_losses(gradients), separate_losses(fisher(gradients)))
+
+    def test_of_units_that_pull_the_same_way_grow_with_the_square(self) -> None:
+        np.testing.assert_allclose(joint_losses(np.ones((5, 4))), [0, 1, 4, 9, 16])
+
+    def test_never_fall(self) -> None:
+        assert joint_losses(np.array([[1.0, -1.0], [2.0, -2.0]])).tolist() == [0.0, 2.5, 2.5]
+
+
 class TestChoices:
     def test_loses_the_least_important(self) -> None:
         importance = made(9, seed=1) ** 2
-        made_choices = choices(importance, range(10), np.arange(10.0))
+        made_choices = choices(separate_losses(importance), range(10), np.arange(10.0))
         for kept, choice in enumerate(made_choices):
             assert (choice.kept, choice.cost) == (kept, kept)
             best = max(sum(importance[list(some)]) for some in itertools.combinations(range(9), kept))
             assert choice.loss == pytest.approx(importance.sum() - best, abs=1e-12)
 
     def test_keeping_all_loses_nothing(self) -> None:
-        assert choices(np.array([3.0, 4.0], dtype=np.float32), [2], [1]) == [Choice(2, 1.0, 0.0)]
+        assert choices(np.array([0.0, 3.0, 7.0], dtype=np.float32), [2], [1]) == [Choice(2, 1.0, 0.0)]
 
     @pytest.mark.parametrize("kept", [-1, 3])
     def test_sizes_must_be_possible(self, kept: int) -> None:
         with pytest.raises(ValueError, match="of 2 units"):
-            choices(np.ones(2), [kept], [1.0])
+            choices(np.ones(3), [kept], [1.0])
 
     def test_every_size_needs_a_cost(self) -> None:
         with pytest.raises(ValueError):
-            choices(np.ones(2), [1, 2], [1.0])
+            choices(np.ones(3), [1, 2], [1.0])
 
 
 class TestFisher:
