@@ -13,7 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from edgetf.core.metrics import Floats
 from edgetf.data.dataset import Dataset, Split
+from edgetf.runtime.encoder import Batch
 
 FAMILY_NAMES = ("bert", "roberta", "distilbert", "mobilebert")
 LABELS = ("money", "sport", "weather")
@@ -155,6 +159,31 @@ def tiny_classifier(
     model.save_pretrained(folder, safe_serialization=True)
     tiny_tokenizer(folder, specials=ROBERTA_SPECIALS if family == "roberta" else BERT_SPECIALS)
     return folder
+
+
+def random_batch(rows: int, tokens: int, pad_id: int, seed: int = 0, lengths: Sequence[int] | None = None) -> Batch:
+    """Random ids, with a second text and with padding in every row but the first, or up to these lengths."""
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(5, 100, size=(rows, tokens))
+    mask = np.ones_like(ids)
+    types = (np.arange(tokens)[None] >= tokens // 2).astype(np.int64).repeat(rows, axis=0)
+    for row in range(1 if lengths is None else 0, rows):
+        real = int(rng.integers(1, tokens + 1)) if lengths is None else lengths[row]
+        ids[row, real:], mask[row, real:], types[row, real:] = pad_id, 0, 0
+    return Batch(ids, mask, types)
+
+
+def torch_logits(model: Any, batch: Batch) -> Floats:
+    """What a classifier says, through its own call, in its own precision."""
+    import torch
+
+    from edgetf.models.families import family_of
+
+    named = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    if family_of(model.config.model_type).takes_token_types:
+        named["token_type_ids"] = batch.token_type_ids
+    with torch.no_grad():
+        return np.asarray(model(**{name: torch.from_numpy(rows) for name, rows in named.items()}).logits.double())
 
 
 def _vocab_size() -> int:

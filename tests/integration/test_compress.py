@@ -57,6 +57,36 @@ def test_every_artifact_is_whole(tiny_run: TinyRun) -> None:
     assert not list(tiny_run.folder.glob("*.partial"))
 
 
+def test_the_teachers_file_is_plain_and_the_variants_are_rewritten(tiny_run: TinyRun) -> None:
+    """What the speed-up is against is what torch writes; what ships, and what a stage is measured on, is rewritten."""
+    import onnx
+
+    def operators(name: str) -> list[str]:
+        return [node.op_type for node in onnx.load(str(tiny_run.folder / name / "model.onnx")).graph.node]
+
+    for name in ("1-teacher-onnx", "teacher-onnx-fp32"):
+        assert "Sum" not in operators(name), name
+        assert operators(name).count("LayerNormalization") == 5, name
+        assert rows_of_softmax(tiny_run.folder / name / "model.onnx") == [9, 9], name
+    for name in ("2-distill-onnx", "distill-onnx-fp32", "4-export-onnx", "onnx-fp32", "onnx-w8a8_dynamic"):
+        assert operators(name).count("Sum") == operators(name).count("LayerNormalization") == 3, name
+        assert rows_of_softmax(tiny_run.folder / name / "model.onnx") == [1], name
+
+
+def rows_of_softmax(path: Path) -> list[int]:
+    """For how many of 9 tokens the attention of each layer is computed."""
+    import numpy as np
+    import onnx
+    from onnxruntime import InferenceSession
+
+    model = onnx.load(str(path))
+    names = [node.output[0] for node in model.graph.node if node.op_type == "Softmax"]
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    session = InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    given = {item.name: np.ones((2, 9), dtype=np.int64) for item in session.get_inputs()}
+    return [array.shape[-2] for array in session.run(names, given)]
+
+
 def test_teacher_learned_and_student_followed(tiny_run: TinyRun) -> None:
     accuracy = {stage["name"]: stage["metrics"][0]["value"] for stage in tiny_run.report["stages"]}
     assert accuracy["finetune"] > 0.8

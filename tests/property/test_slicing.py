@@ -22,6 +22,7 @@ from transformers import AutoModelForSequenceClassification
 
 from edgetf.models.checkpoint import load_classifier, read_config, save_classifier
 from edgetf.models.families import family_of
+from edgetf.models.first_token import first_token_only
 from edgetf.models.modules import BiasOnly, FactorizedEmbedding, NoAttention
 from edgetf.models.shapes import cost_of
 from edgetf.models.slicing import (
@@ -404,6 +405,21 @@ def test_every_kind_equals_zeroing(variant: str, kind: str, data: st.DataObject)
     torch.testing.assert_close(small, wanted, rtol=0, atol=1e-9)
     small = logits_of(apply(fresh(variant), stays), ids, mask, stays)
     torch.testing.assert_close(small.double(), wanted, rtol=0, atol=1e-5)
+
+
+@every_variant
+@every_kind
+@few
+@given(data=st.data())
+def test_every_kind_answers_from_its_first_token(variant: str, kind: str, data: st.DataObject) -> None:
+    """The last attention on one token alone, whatever was removed below, in or above it."""
+    stays = data.draw(CHOSEN[kind])
+    ids, mask = texts(_variant(variant), stays)
+    model = apply(fresh(variant).double(), stays)
+    cut = first_token_only(model)
+    heads = [heads_of(model, layer) for layer in layers_of(model)]
+    assert (cut is model) == (variant in ("mobilebert", NORMED) or not any(heads))
+    torch.testing.assert_close(logits_of(cut, ids, mask, stays), logits_of(model, ids, mask, stays), rtol=0, atol=1e-9)
 
 
 @every_variant

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +16,12 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from tiny import FAMILY_NAMES, tiny_classifier
+from onnxruntime import GraphOptimizationLevel, InferenceSession, SessionOptions
+from tiny import FAMILY_NAMES, random_batch, tiny_classifier, torch_logits
 from torch import Tensor, nn
 
 from edgetf.core.errors import ParityError
-from edgetf.core.metrics import Floats, cosine
+from edgetf.core.metrics import cosine
 from edgetf.formats import onnx as onnx_format
 from edgetf.formats import tflite as tflite_format
 from edgetf.formats.onnx import GraphSummary
@@ -34,27 +38,6 @@ from edgetf.stages.quantize import quantized_share
 torch.set_num_threads(1)
 
 LENGTHS = (8, 24)
-
-
-def random_batch(rows: int, tokens: int, pad_id: int, seed: int = 0) -> Batch:
-    """Random ids, with a second text and with padding in every row but the first."""
-    rng = np.random.default_rng(seed)
-    ids = rng.integers(5, 100, size=(rows, tokens))
-    mask = np.ones_like(ids)
-    types = (np.arange(tokens)[None] >= tokens // 2).astype(np.int64).repeat(rows, axis=0)
-    for row in range(1, rows):
-        real = int(rng.integers(1, tokens + 1))
-        ids[row, real:], mask[row, real:], types[row, real:] = pad_id, 0, 0
-    return Batch(ids, mask, types)
-
-
-def torch_logits(model: Any, batch: Batch) -> Floats:
-    """What the checkpoint itself says, through its own call."""
-    inputs = {"input_ids": torch.from_numpy(batch.input_ids), "attention_mask": torch.from_numpy(batch.attention_mask)}
-    if family_of(model.config.model_type).takes_token_types:
-        inputs["token_type_ids"] = torch.from_numpy(batch.token_type_ids)
-    with torch.no_grad():
-        return np.asarray(model(**inputs).logits.double().numpy())
 
 
 def difference(model: Any, session: Session, batch: Batch) -> float:
@@ -235,6 +218,149 @@ class TestQuantizedShare:
         with pytest.raises(ParityError, match="name: 1 of 3 .* the scheme does not fit this graph") as caught:
             quantized_share(GraphSummary({}, 1, 3), "name")
         assert caught.value.exit_code == 5
+
+
+def operators(path: Path) -> Counter[str]:
+    return Counter(node.op_type for node in onnx.load(str(path)).graph.node)
+
+
+def optimized(path: Path) -> Counter[str]:
+    """The operators that onnxruntime really runs."""
+    options = SessionOptions()
+    options.graph_optimization_level = GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.optimized_model_filepath = str(path.with_suffix(".optimized.onnx"))
+    options.log_severity_level = 3
+    InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return operators(path.with_suffix(".optimized.onnx"))
+
+
+def norms_after(path: Path, operator: str) -> int:
+    """Layer norms whose input comes from such an operator."""
+    graph = onnx.load(str(path)).graph
+    made_by = {name: node.op_type for node in graph.node for name in node.output}
+    return sum(node.op_type == "LayerNormalization" and made_by.get(node.input[0]) == operator for node in graph.node)
+
+
+class TestPartNorms:
+    @dataclass(frozen=True)
+    class Parted:
+        """A model, its file as torch writes it, and the one whose sums and norms were parted."""
+
+        model: Any
+        plain: Path
+        path: Path
+
+    @pytest.fixture(scope="class", params=[*FAMILY_NAMES, "mobilebert, layer norm"])
+    def parted(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Parted:
+        folder = tmp_path_factory.mktemp(request.param.replace(", ", "-").replace(" ", "-"))
+        family, _, norm = request.param.partition(", ")
+        checkpoint = tiny_classifier(family, folder)
+        if norm:
+            config = json.loads((checkpoint / "config.json").read_text())
+            (checkpoint / "config.json").write_text(json.dumps({**config, "normalization_type": "layer_norm"}))
+        made = self.Parted(load_classifier(checkpoint), folder / "plain.onnx", folder / "parted.onnx")
+        onnx_format.export_onnx(made.model, made.plain, 20)
+        shutil.copyfile(made.plain, made.path)
+        onnx_format.part_norms(made.path)
+        return made
+
+    def test_there_is_a_sum_for_each_norm_of_an_addition(self, parted: Parted) -> None:
+        before, after = operators(parted.plain), operators(parted.path)
+        norms = norms_after(parted.plain, "Add")
+        assert (norms >= 5) == (parted.model.config.model_type != "mobilebert" or before["LayerNormalization"] > 0)
+        assert before["Sum"] == norms_after(parted.path, "Add") == 0
+        assert after["Sum"] == norms_after(parted.path, "Sum") == norms
+        assert after == before + Counter(Sum=norms) - Counter(Add=norms)
+
+    def test_all_else_stays(self, parted: Parted) -> None:
+        """Other additions too: of biases, positions and masks."""
+        before, after = (onnx.load(str(path)) for path in (parted.plain, parted.path))
+        for node in after.graph.node:
+            if node.op_type == "Sum":
+                node.op_type = "Add"
+        assert after.SerializeToString(deterministic=True) == before.SerializeToString(deterministic=True)
+        assert operators(parted.path)["Add"] > 0
+
+    def test_answers_stay(self, parted: Parted) -> None:
+        ours, theirs = (OrtBackend().load(path, 1) for path in (parted.path, parted.plain))
+        for rows, tokens in ((1, 1), (4, 19)):
+            batch = random_batch(rows, tokens, int(parted.model.config.pad_token_id))
+            np.testing.assert_allclose(ours.run(batch), theirs.run(batch), rtol=0, atol=1e-6)
+
+    def test_the_runtime_joins_nothing(self, parted: Parted) -> None:
+        after = optimized(parted.path)
+        assert after["SkipLayerNormalization"] == after["EmbedLayerNormalization"] == 0
+        assert after["LayerNormalization"] == operators(parted.plain)["LayerNormalization"]
+
+    def test_the_runtime_joined_them_before(self, parted: Parted) -> None:
+        """Or there is nothing to part."""
+        joined = optimized(parted.plain)["SkipLayerNormalization"]
+        assert (joined >= 4) == (norms_after(parted.plain, "Add") > 0)
+
+    def test_quantizing_finds_all_weights(self, parted: Parted, tmp_path: Path) -> None:
+        path = tmp_path / "int8.onnx"
+        onnx_format.quantize_dynamic_int8(parted.path, path)
+        summary = onnx_format.summarize_onnx(path)
+        assert quantized_share(summary, "onnx-w8a8_dynamic") == 1.0
+        assert summary.quantizable == onnx_format.summarize_onnx(parted.plain).quantizable
+        assert optimized(path)["SkipLayerNormalization"] == 0
+
+    @pytest.mark.parametrize("opset", range(18, 24))
+    def test_every_opset(self, tmp_path: Path, opset: int) -> None:
+        model, path = load("distilbert", tmp_path), tmp_path / "model.onnx"
+        onnx_format.export_onnx(model, path, opset)
+        norms = norms_after(path, "Add")
+        onnx_format.part_norms(path)
+        onnx.checker.check_model(onnx.load(str(path)), full_check=True)
+        versions = {item.domain: item.version for item in onnx.load(str(path)).opset_import}
+        assert versions[""] == opset and operators(path)["Sum"] == norms == 5
+        assert difference(model, OrtBackend().load(path, 1), random_batch(3, 11, 0)) <= 1e-4
+
+    def test_a_pruned_model(self, tmp_path: Path) -> None:
+        """What is left of an empty part is a bias, which the sum still has to spread over the tokens."""
+        model, path = load("bert", tmp_path), tmp_path / "model.onnx"
+        narrow_heads(model, layers_of(model)[0], [])
+        for part in feed_forwards_of(model):
+            narrow_feed_forward(layers_of(model)[1], part, torch.arange(0))
+        onnx_format.export_onnx(model, path, 20)
+        onnx_format.part_norms(path)
+        assert operators(path)["Sum"] == 5
+        assert difference(model, OrtBackend().load(path, 1), random_batch(3, 11, 0)) <= 1e-5
+
+    @staticmethod
+    def norm(entry: str, result: str, scale: str = "scale") -> Any:
+        return helper.make_node("LayerNormalization", [entry, scale, "shift"], [result], name=f"norm_{result}")
+
+    @pytest.mark.parametrize(
+        ("nodes", "wanted"),
+        [
+            (lambda norm, make: [make("Add", ["x", "v"], ["s"]), norm("s", "y")], ["Sum", "LayerNormalization"]),
+            (lambda norm, make: [make("Add", ["v", "x"], ["s"]), norm("s", "n"), make("Add", ["n", "s"], ["y"])],
+             ["Sum", "LayerNormalization", "Add"]),
+            (lambda norm, make: [make("Add", ["x", "v"], ["s"]), norm("s", "n"), norm("s", "m"),
+                                 make("Mul", ["n", "m"], ["y"])],
+             ["Sum", "LayerNormalization", "LayerNormalization", "Mul"]),
+            (lambda norm, make: [make("Add", ["x", "v"], ["a"]), make("Add", ["a", "x"], ["s"]), norm("s", "y")],
+             ["Add", "Sum", "LayerNormalization"]),
+            (lambda norm, make: [make("Mul", ["x", "v"], ["s"]), norm("s", "y")], ["Mul", "LayerNormalization"]),
+            (lambda norm, make: [norm("x", "y")], ["LayerNormalization"]),
+            (lambda norm, make: [make("Add", ["v", "scale"], ["k"]), norm("x", "y", "k")],
+             ["Add", "LayerNormalization"]),
+        ],
+        ids=["one", "read twice", "of two norms", "of a sum", "a product", "an input", "a scale"],
+    )  # fmt: skip
+    def test_only_what_a_norm_normalizes(self, tmp_path: Path, nodes: Callable[..., Any], wanted: list[str]) -> None:
+        rng = np.random.default_rng(0)
+        weights = {name: rng.normal(size=4).astype(np.float32) for name in ("v", "scale", "shift")}
+        path = write_graph(tmp_path / "model.onnx", nodes(self.norm, helper.make_node), weights)
+        x = rng.normal(size=(2, 4)).astype(np.float32)
+        (before,) = InferenceSession(str(path)).run(None, {"x": x})
+        onnx_format.part_norms(path)
+        assert [node.op_type for node in onnx.load(str(path)).graph.node] == wanted
+        np.testing.assert_allclose(InferenceSession(str(path)).run(None, {"x": x})[0], before, rtol=0, atol=1e-6)
+        once = path.read_bytes()
+        onnx_format.part_norms(path)  # a second time there is nothing left to do
+        assert path.read_bytes() == once
 
 
 @pytest.mark.slow
