@@ -77,9 +77,11 @@ def first_token_only(model: Any) -> Any:
     """
     family = family_of(model.config.model_type)
     attending = [index for index, layer in enumerate(layers_of(model)) if heads_of(model, layer)]
-    if family.post_norms is None or not attending:
-        return model
+    positions = getattr(model.config, "position_embedding_type", None) or "absolute"
+    if family.post_norms is None or not attending or (_in_tuple() and positions != "absolute"):
+        return model  # relative positions act inside the attention, before transformers 5, which has dropped them
     copied = copy.deepcopy(model)
+    copied.config.output_attentions = False  # the cut layer gives none
     layers = copied.get_submodule(family.layers)
     layers[attending[-1]] = FirstTokenLayer(copied, layers[attending[-1]], _in_tuple())
     return copied

@@ -147,7 +147,6 @@ class TestLogits:
             key_bias = "k_lin.bias" in name or "key.bias" in name  # which no softmax sees
             assert (np.abs(after - before).max() < 1e-9) == key_bias, name
 
-    @pytest.mark.xfail(TUPLES, reason="relative positions are left out of the scores", strict=True)
     @pytest.mark.parametrize("kind", ["relative_key", "relative_key_query"])
     @pytest.mark.parametrize("family", ["bert", "roberta"])
     def test_relative_positions(self, family: str, kind: str) -> None:
