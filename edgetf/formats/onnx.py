@@ -69,10 +69,10 @@ def export_onnx(model: Any, path: Path, opset: int) -> tuple[str, ...]:
 
 
 def part_norms(path: Path) -> None:
-    """Write the sums before layer norms as `Sum`, in place: the same numbers, often in a fraction of the time.
+    """Write the sums before layer norms as `Sum`, in place: the same numbers, in less time.
 
-    onnxruntime joins `Add` and `LayerNormalization` into an operator whose CPU kernel is not vectorized (1.20 to 1.27:
-    260 µs for 128 x 384 numbers, where the two take 65 µs); `Sum` it leaves alone.
+    onnxruntime joins `Add` and `LayerNormalization` into `SkipLayerNormalization`, whose CPU kernel takes longer than
+    the two (seen with 1.32); `Sum` it leaves alone.
     """
     with needs("compress"):
         import onnx

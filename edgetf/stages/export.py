@@ -12,8 +12,8 @@ from edgetf.core.artifact import Artifact, Spec
 from edgetf.core.device import Format
 from edgetf.core.metrics import Floats
 from edgetf.formats import onnx, tflite
+from edgetf.formats.write import write_graph
 from edgetf.models.checkpoint import load_classifier
-from edgetf.models.first_token import first_token_only
 from edgetf.stages.context import Context
 from edgetf.stages.deploy import finish
 from edgetf.training.batches import encode_split
@@ -35,19 +35,15 @@ def run(
     for name in ("training", "before", "after"):
         details.pop(name, None)
     context.report(0, 2, f"writing {model_format}")
-    graph = first_token_only(model) if config.rewrite else model
+    lengths = tuple(sorted(config.seq_lens)) or (context.recipe.data.max_length,)
     match model_format:
         case "onnx":
             model_file = onnx.MODEL
-            details["inputs"] = onnx.export_onnx(graph, out / model_file, config.opset)
-            if config.rewrite:
-                onnx.part_norms(out / model_file)
             details |= {"opset": config.opset, "input_dtype": "int64", "lengths": None}
         case "tflite":
             model_file = tflite.MODEL
-            lengths = tuple(sorted(config.seq_lens)) or (context.recipe.data.max_length,)
-            details["inputs"] = tflite.export_tflite(graph, out / model_file, lengths)
             details |= {"input_dtype": "int32", "lengths": lengths}
+    details["inputs"] = write_graph(model, model_format, out / model_file, config.opset, lengths, config.rewrite)
     context.report(1, 2, "checking it in its runtime")
     texts, pairs, torch_logits = _torch_golden(model, source, context)
     details = finish(out, source, model_format, "fp32", model_file, texts, pairs, torch_logits, details)

@@ -12,8 +12,8 @@ import torch
 from edgetf.core.device import RUNTIME_OF
 from edgetf.core.quiet import quiet
 from edgetf.formats import onnx, tflite
+from edgetf.formats.write import write_graph
 from edgetf.models.families import family_of
-from edgetf.models.first_token import first_token_only
 from edgetf.models.shapes import RECORD, shape_of
 from edgetf.models.slicing import feed_forwards_of, layers_of, narrow_feed_forward, narrow_heads, narrow_hidden
 from edgetf.stages.deployment import Deployment
@@ -22,6 +22,7 @@ from edgetf.targets.local import ask_runner
 WORDS = 512
 SAMPLES = 40
 OPSET = 20
+QUANTIZE = {"onnx": onnx.quantize_dynamic_int8, "tflite": tflite.quantize_dynamic_int8}
 LayerSize = tuple[int, int]  # heads, and neurons of each feed-forward
 
 
@@ -53,20 +54,11 @@ def write_model(model: Any, deployment: Deployment, folder: Path) -> dict[str, A
     """Export and quantize into `folder` as the stages do; gives what the runner needs to know of it."""
     folder.mkdir()
     exported = folder / "exported"
-    graph = first_token_only(model) if deployment.rewrite else model
-    match deployment.model_format:
-        case "onnx":
-            onnx.export_onnx(graph, exported, OPSET)
-            if deployment.rewrite:
-                onnx.part_norms(exported)
-            quantize = onnx.quantize_dynamic_int8
-        case "tflite":
-            tflite.export_tflite(graph, exported, (deployment.seq_len,))
-            quantize = tflite.quantize_dynamic_int8
+    write_graph(model, deployment.model_format, exported, OPSET, (deployment.seq_len,), deployment.rewrite)
     quantized = exported
     if deployment.scheme != "fp32" and any(_has_weights(layer) for layer in layers_of(model)):
         quantized = folder / "quantized"
-        quantize(exported, quantized)
+        QUANTIZE[deployment.model_format](exported, quantized)
     return {
         "name": folder.name,
         "folder": str(folder),

@@ -60,6 +60,8 @@ def run(
             write_json(folder / DONE, {})
         model = load_classifier(folder)
     model = _pruned(model, before, search, config.rounds, config, source, context, out)
+    if search and (remark := search.remark()):
+        context.say(remark)  # before the training, which may take hours
     details |= {"after": asdict(model_shape(model)), **({"search": search.found} if search else {})}
     return _recover(model, config, source, context, out, details), time.monotonic() - started
 

@@ -30,6 +30,7 @@ from edgetf.stages.probes import time_models, write_model
 from edgetf.stages.shrink import Kept, choose, narrow
 
 CLOSE = 0.03  # a measured latency this near its target is left alone
+FAR = 0.1  # one that is missed by more is told
 CORRECTIONS = 2
 NOTHING = np.zeros(1)  # of a part that has no units any more
 SLACK = 1e-9  # sums of the same milliseconds in another order differ in their last digits
@@ -71,14 +72,29 @@ class Search:
         if self.target.speedup is None or share < 1:
             return shape
         goal = self.dense_ms / self.target.speedup
+        trials: list[tuple[float, Shape]] = []
         for attempt in range(CORRECTIONS + 1):
             measured = self._measure(model, shape, importance, attempt)
-            self.found |= {"measured_ms": measured, "measured_speedup": self.dense_ms / measured}
+            trials.append((measured, shape))
             if abs(measured - goal) <= CLOSE * goal or attempt == CORRECTIONS:
                 break
             limit = max(self.table.fixed(len(shape.layers)) * 1.01, limit * goal / measured)
             shape = self._best(model, limit, losses)
+        measured, shape = min(
+            trials, key=lambda trial: abs(trial[0] - goal)
+        )  # on a busy machine a later one can be worse
+        self.found |= {"measured_ms": measured, "measured_speedup": self.dense_ms / measured}
         return shape
+
+    def remark(self) -> str | None:
+        """What to tell the user of a speed-up that was missed; None if none was asked for, or it came near enough."""
+        wanted, measured = self.target.speedup, self.found.get("measured_speedup")
+        if wanted is None or measured is None or abs(measured - wanted) <= FAR * wanted:
+            return None
+        return (
+            f"prune.target.speedup: wanted {wanted:g}, measured {measured:.2f} after {CORRECTIONS} corrections; "
+            "timings scatter where other work runs beside them: stop that work and run again with --fresh"
+        )
 
     def _wanted(self) -> float:
         """The share of the cost that is left."""

@@ -192,6 +192,37 @@ class TestSpeedup:
         assert 2 <= len(timed) <= 4
         assert timed[-1] == [shape_of(bert), shape_of(made)]  # what was timed last is what was made
 
+    @pytest.mark.parametrize(
+        ("factors", "nearest"), [((1.2, 2.0, 3.0), 0), ((3.0, 1.2, 2.0), 1), ((0.3, 3.0, 1.05), 2)]
+    )
+    def test_of_scattered_timings_the_nearest_is_kept(
+        self, bert: Artifact, monkeypatch: pytest.MonkeyPatch, factors: tuple[float, ...], nearest: int
+    ) -> None:
+        tried: list[Shape] = []
+
+        def time_models(records: list[Any], deployment: Deployment) -> list[float]:
+            if len(records) == 1:
+                return [10.0]
+            tried.append(records[1])
+            return [10.0, 5.0 * factors[len(tried) - 1]]
+
+        monkeypatch.setattr(target, "latency_table", lambda *arguments: TABLE)
+        monkeypatch.setattr(target, "write_model", lambda model, deployment, folder: model_shape(model))
+        monkeypatch.setattr(target, "time_models", time_models)
+        model = load_classifier(bert.path)
+        importance = measure(model, "magnitude", context_of(bert), bert, 16)
+        losses = {unit: separate_losses(scores.double().numpy()) for unit, scores in importance.items()}
+        search = target.Search(
+            PruneConfig(**{**SETTINGS, "round_to": 2}, target={"speedup": 2.0}), model, DEPLOYMENT, silent
+        )
+        assert search.shape(model, 1.0, importance, losses) == tried[nearest]
+        assert search.found["measured_speedup"] == pytest.approx(2 / factors[nearest])
+        said = search.remark()
+        if abs(1 / factors[nearest] - 1) > 0.1:
+            assert said is not None and f"wanted 2, measured {2 / factors[nearest]:.2f}" in said
+        else:
+            assert said is None
+
     def test_all_the_time_there_is_leaves_the_model_whole(
         self, bert: Artifact, tmp_path: Path, timed: list[list[Shape]]
     ) -> None:

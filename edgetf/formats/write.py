@@ -1,0 +1,27 @@
+"""One model written in one format, with or without the exact rewrites: what ships, and what is timed in its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgetf.core.device import Format
+from edgetf.formats import onnx, tflite
+from edgetf.models.first_token import first_token_only
+
+
+def write_graph(
+    model: Any, model_format: Format, path: Path, opset: int, lengths: tuple[int, ...], rewrite: bool
+) -> tuple[str, ...]:
+    """Write a classifier; returns the input names. The `opset` is ONNX's, the fixed `lengths` in tokens TFLite's.
+
+    Raises:
+        ParityError: torch or the converter cannot write it.
+    """
+    graph = first_token_only(model) if rewrite else model
+    if model_format == "tflite":
+        return tflite.export_tflite(graph, path, lengths)
+    names = onnx.export_onnx(graph, path, opset)
+    if rewrite:
+        onnx.part_norms(path)
+    return names
