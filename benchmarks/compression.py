@@ -68,7 +68,7 @@ class Student:
 
 
 STUDENTS = {
-    "film_reviews": {"searched": Student(2.65, 6000, 3, 3e-4)},
+    "film_reviews": {"searched": Student(3.0, 5000, 3, 3e-4)},
     "short_texts": {"searched": Student(5.5, 3600, 5, 4e-4)},
 }
 
