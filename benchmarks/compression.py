@@ -41,7 +41,7 @@ LENGTHS = (32, 128)
 SAMPLES = 60
 Tree = dict[str, Any]
 
-FINETUNE = {"stage": "finetune", "learning_rate": 1e-4, "batch_size": 32, "threads": 1}
+FINETUNE = {"stage": "finetune", "learning_rate": 1e-4, "batch_size": 32, "threads": 1, "precision": "bf16"}
 TRAINING = {"batch_size": 32, "learning_rate": 4e-4, "threads": 1, "cache_states": True, "precision": "bf16"}
 SHIP = [{"stage": "export", "formats": ["onnx"]}, {"stage": "quantize"}]
 ANSWERS = {"logits": 1.0, "labels": 0.1}
