@@ -231,11 +231,13 @@ def keep_positions(model: Any, tokens: int) -> None:
             embeddings.register_buffer(name, getattr(embeddings, name)[:, :rows], persistent=False)
 
 
-def factorize_words(model: Any, size: int) -> None:
+def factorize_words(model: Any, size: int, counts: Tensor | None = None) -> None:
     """Replace the word embedding E (V, H) by a product A (V, size) · B (size, H), the nearest in least squares.
 
-    The truncated singular value decomposition is that product (Eckart & Young 1936; ALBERT, Lan et al. 2020, trains
-    one from the start). The mean of E would be the first direction, so that nothing is centered.
+    With `counts` (V,) the squared error of a word counts as often as the word occurs, so that what is lost is least for
+    the tokens of a text, not for those of a dictionary. The truncated singular value decomposition of diag(√counts) E
+    gives that product (Eckart & Young 1936; ALBERT, Lan et al. 2020, trains one from the start). The mean of E would be
+    the first direction, so that nothing is centered.
     """
     path = family_of(model.config.model_type).word_embedding
     table = model.get_submodule(path)
@@ -243,7 +245,8 @@ def factorize_words(model: Any, size: int) -> None:
         raise ValueError("the embedding is factorized already")
     weight = table.weight.detach().float()  # (V, H)
     size = min(size, weight.shape[1])
-    _, _, directions = torch.linalg.svd(weight.T @ weight)  # rows: right singular vectors of E, (H, H)
+    weighted = weight if counts is None else weight * counts.to(weight)[:, None]
+    _, _, directions = torch.linalg.svd(weight.T @ weighted)  # rows: right singular vectors of E, (H, H)
     wide = nn.Linear(size, weight.shape[1], bias=False)
     wide.weight = nn.Parameter(directions[:size].T.contiguous())  # (H, size)
     model.set_submodule(path, FactorizedEmbedding(_table(weight @ directions[:size].T, table.padding_idx), wide))

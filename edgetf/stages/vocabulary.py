@@ -10,6 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from edgetf.config.stages import VocabularyConfig
 from edgetf.core.artifact import Artifact, Spec
 from edgetf.core.errors import ConfigError
@@ -36,8 +39,9 @@ def run(config: VocabularyConfig, source: Artifact, context: Context, out: Path)
     used = joined([split for split in (data.train, data.unlabelled) if split is not None])
     context.report(0, 2, "counting word pieces")
     before = int(model.config.vocab_size)
-    kept = choose_pieces(source.path, count_pieces(source.path, used.texts, used.pairs), config.size)
-    narrow(model, kept, config, context.recipe.data.max_length)
+    counts = count_pieces(source.path, used.texts, used.pairs)
+    kept = choose_pieces(source.path, counts, config.size)
+    narrow(model, kept, config, context.recipe.data.max_length, torch.from_numpy(counts[kept]) + 1)
     out.mkdir(parents=True, exist_ok=True)
     prune_tokenizer(source.path, out, kept)
     details = {"before": {"vocab_size": before}, "after": {"vocab_size": len(kept)}}
@@ -46,11 +50,14 @@ def run(config: VocabularyConfig, source: Artifact, context: Context, out: Path)
     return spec, time.monotonic() - started
 
 
-def narrow(model: Any, kept: list[int], config: VocabularyConfig, max_length: int) -> None:
-    """Keep these word pieces (and the positions, and as many directions as the config says) in the model."""
+def narrow(model: Any, kept: list[int], config: VocabularyConfig, max_length: int, counts: Tensor) -> None:
+    """Keep these word pieces (and the positions, and as many directions as the config says) in the model.
+
+    `counts` (V,) says how often each kept piece occurs.
+    """
     new_of = {old: new for new, old in enumerate(kept)}
     keep_words(model, kept, renumbered_ids(model.config.to_dict(), new_of))
     if config.positions:
         keep_positions(model, max_length)
     if config.embedding_size is not None:
-        factorize_words(model, config.embedding_size)
+        factorize_words(model, config.embedding_size, counts)

@@ -113,9 +113,7 @@ class _Run:
         self.per_epoch = len(self.sampler)
         self.total = max(1, round(config.epochs * self.per_epoch))
         trained = [parameter for parameter in job.model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(
-            trained, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
+        optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         factor = schedule(self._updates(), config.warmup)
         self.model, self.optimizer = self.accelerator.prepare(job.model, optimizer)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

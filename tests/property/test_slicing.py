@@ -571,3 +571,15 @@ def test_factorized_words_equal_their_product(variant: str, stays: Stays, size: 
     assert model_shape(again) == model_shape(model)
     assert torch.equal(logits_of(again, *ids_and_mask, stays), small)
     assert cost_of(read_config(tmp_path), 16).params == weights_of(again)
+
+
+@every_variant
+def test_factorized_words_lose_least_for_the_tokens_of_a_text(variant: str) -> None:
+    model, reference = fresh(variant), fresh(variant)
+    path = family_of(model.config.model_type).word_embedding
+    table = reference.get_submodule(path).weight.detach()  # (V, H)
+    counts = torch.arange(len(table)) ** 2
+    factorize_words(model, 4, counts)
+    scale = counts.sqrt()[:, None]
+    lost = torch.linalg.norm(scale * (model.get_submodule(path).product() - table)).item()
+    assert lost == pytest.approx(torch.linalg.svdvals(scale * table)[4:].pow(2).sum().sqrt().item(), rel=1e-3)

@@ -115,6 +115,11 @@ class TestOnnx:
         assert [output.name for output in graph.graph.output] == ["logits"]
         assert list(exported.path.parent.glob("*.data")) == []
 
+    def test_no_node_says_where_in_the_code_it_came_from(self, exported: Exported) -> None:
+        nodes = onnx.load(str(exported.path)).graph.node
+        assert nodes
+        assert not [node.name for node in nodes if node.metadata_props or node.doc_string]
+
     def test_quantized_file_answers_nearly_the_same(self, exported: Exported, tmp_path: Path) -> None:
         path = tmp_path / "int8.onnx"
         onnx_format.quantize_dynamic_int8(exported.path, path)
