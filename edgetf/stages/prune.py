@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import shutil
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -49,17 +50,17 @@ def run(
         raise ConfigError("prune: reconstruct needs the whole hidden state to compare with; set hidden_ratio=0")
     model = load_classifier(source.path)
     before = model_shape(model)
-    search = Search(config, model, deployment, context.report) if config.target else None
     details: dict[str, Any] = {"before": asdict(before)}
-    for number in range(1, config.rounds):
-        folder = out / CHECKPOINT / f"round-{number}"
-        if not (folder / DONE).is_file():
-            model = _pruned(model, before, search, number, config, source, context, out)
-            _recover(model, config, source, context, folder, details)
-            shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
-            write_json(folder / DONE, {})
-        model = load_classifier(folder)
-    model = _pruned(model, before, search, config.rounds, config, source, context, out)
+    with Search(config, model, deployment, context.report) if config.target else nullcontext() as search:
+        for number in range(1, config.rounds):
+            folder = out / CHECKPOINT / f"round-{number}"
+            if not (folder / DONE).is_file():
+                model = _pruned(model, before, search, number, config, source, context, out)
+                _recover(model, config, source, context, folder, details)
+                shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+                write_json(folder / DONE, {})
+            model = load_classifier(folder)
+        model = _pruned(model, before, search, config.rounds, config, source, context, out)
     if search and (remark := search.remark()):
         context.say(remark)  # before the training, which may take hours
     details |= {"after": asdict(model_shape(model)), **({"search": search.found} if search else {})}

@@ -39,7 +39,10 @@ Losses = dict[Unit, Array]  # what is lost by the number of units removed, (U + 
 
 
 class Search:
-    """Finds shapes for one model; `found` says what was predicted and measured."""
+    """Finds shapes for one model; `found` says what was predicted and measured.
+
+    The files that it times lie in a folder of their own, which goes at the end of a ``with`` block.
+    """
 
     def __init__(self, config: PruneConfig, model: Any, deployment: Deployment, report: Report) -> None:
         if config.target is None:
@@ -51,12 +54,18 @@ class Search:
         self.total = self.table.predict(self.dense)
         self.scale = 1.0
         self.found: dict[str, Any] = {"target": self.target.model_dump(exclude_none=True)}
-        self._folder = tempfile.TemporaryDirectory()
+        self._folder = tempfile.TemporaryDirectory(prefix="edgetf-search-")
         if self.target.speedup is not None:
             self._dense_file = write_model(model, deployment, Path(self._folder.name) / "dense")
             self.dense_ms = time_models([self._dense_file], deployment)[0]
             self.scale = self.dense_ms / self.total
             self.found |= {"dense_ms": self.dense_ms, "table_ms": self.total}
+
+    def __enter__(self) -> Search:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._folder.cleanup()
 
     def shape(self, model: Any, share: float, importance: Importance, losses: Losses) -> Shape:
         """The shape after this share of the way to the target; the whole way is measured where it is a latency.

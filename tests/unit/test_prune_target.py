@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -232,6 +234,18 @@ class TestSpeedup:
     def test_that_no_model_reaches_is_refused(self, bert: Artifact, tmp_path: Path, timed: list[list[Shape]]) -> None:
         with pytest.raises(ConfigError, match=r"prune\.target: got .*100"):
             pruned(bert, tmp_path / "3", target={"speedup": 100.0}, round_to=2)
+
+    @pytest.mark.parametrize("speedup", [1.5, 100.0], ids=["reached", "refused"])
+    def test_leaves_no_timed_files_behind(
+        self, bert: Artifact, tmp_path: Path, timed: list[list[Shape]], monkeypatch: pytest.MonkeyPatch, speedup: float
+    ) -> None:
+        trials = tmp_path / "trials"
+        trials.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(trials))
+        with contextlib.suppress(ConfigError):
+            pruned(bert, tmp_path / "3", target={"speedup": speedup}, round_to=2)
+        assert timed
+        assert not list(trials.iterdir())
 
 
 class TestRounds:
