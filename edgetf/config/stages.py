@@ -73,6 +73,10 @@ class PruneConfig(TrainingConfig, LossConfig):
         Field(description="`reconstruct` only: solve output projections anew, or one factor for each unit that stays"),
     ] = "weights"
     rounds: Annotated[Positive, Field(description="prune so many times, and train in between")] = 1
+    schedule: Annotated[
+        Literal["linear", "cubic"],
+        Field(description="`rounds` only: equal steps, or large ones first and small ones last"),
+    ] = "linear"
 
     @model_validator(mode="after")
     def _search_or_ratio(self) -> PruneConfig:

@@ -5,7 +5,8 @@ layer loses the same share, and uniform widths stay loadable by plain transforme
 every layer that keeps most importance under a target of weights, multiply-accumulates or measured latency.
 
 Sources: edgetf.algorithms.importance, .search and .reconstruction. Pruning in rounds with distillation in between is
-how ZipLM (Kurtic et al. 2023) and CoFi (Xia et al. 2022) reach small models.
+how ZipLM (Kurtic et al. 2023) and CoFi (Xia et al. 2022) reach small models; the cubic schedule of the rounds is that
+of Zhu & Gupta (2017), which oBERT (Kurtic et al. 2022) takes too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -76,7 +77,7 @@ def _pruned(
     if not (folder / DONE).is_file():
         dense = copy.deepcopy(model) if config.reconstruct else None
         importance, pulls = _importance(model, config, source, context)
-        share = number / config.rounds
+        share = share_behind(number, config.rounds, config.schedule)
         if search:
             shape = search.shape(model, share, importance, _losses(config, importance, pulls))
         else:
@@ -93,6 +94,21 @@ def _pruned(
     elif search:
         search.found |= read_json(folder / DONE)
     return load_classifier(folder)
+
+
+def share_behind(number: int, rounds: int, schedule: Literal["linear", "cubic"]) -> float:
+    """The share of the way that is behind after round `number` of `rounds`: k / n, or 1 - (1 - k / n)³.
+
+    The cubic one takes most while there is much to take, and leaves small steps for the end, where each one costs
+    more. With ratios the way is the share that is removed, with a target the logarithm of the cost.
+
+    >>> [share_behind(k, 4, "linear") for k in range(5)]
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+    >>> [share_behind(k, 4, "cubic") for k in range(5)]
+    [0.0, 0.578125, 0.875, 0.984375, 1.0]
+    """
+    gone = number / rounds
+    return gone if schedule == "linear" else 1 - (1 - gone) ** 3
 
 
 def _importance(

@@ -259,6 +259,14 @@ class TestRounds:
         assert not (made.path / "checkpoint").exists()
         assert made.spec.details["before"]["layers"][0]["neurons"] == [64]
 
+    def test_by_the_cubic_schedule_the_first_takes_most(
+        self, bert: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shapes = watch(monkeypatch)
+        made = pruned(bert, tmp_path / "3", epochs=1, rounds=2, schedule="cubic", ffn_ratio=0.5)
+        assert [shape.layers[0].neurons for shape in shapes] == [(36,), (32,)]  # 7/8 and all of the half
+        assert shape_of(made) == shapes[-1]
+
     def test_each_goes_its_share_of_the_way(
         self, bert: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

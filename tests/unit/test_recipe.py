@@ -227,6 +227,7 @@ def augment(**fields: Any) -> dict[str, Any]:
         (stages("prune", target={"speedup": 0.5}), "prune.target.speedup: got 0.5"),
         (stages("prune", hidden_ratio=1), "prune.hidden_ratio: got 1"),
         (stages("prune", rounds=0), "prune.rounds: got 0"),
+        (stages("prune", schedule="square"), "prune.schedule: got 'square', allowed: 'linear' or 'cubic'"),
         (stages("vocabulary", size=0), "vocabulary.size: got 0"),
         (stages("vocabulary", embedding_size=0), "vocabulary.embedding_size: got 0"),
         (augment(methods=["mask"]), "masked_lm and the method mask go together"),
