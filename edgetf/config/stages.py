@@ -84,6 +84,12 @@ class PruneConfig(TrainingConfig, LossConfig):
             raise ValueError("target: the search shapes heads and neurons only; set hidden_ratio=0")
         return self
 
+    @model_validator(mode="after")
+    def _whole_hidden_state(self) -> PruneConfig:
+        if self.reconstruct and self.hidden_ratio:
+            raise ValueError("reconstruct needs the whole hidden state to compare with; set hidden_ratio=0")
+        return self
+
 
 class ExportConfig(Strict):
     """Write the student in the formats that devices run."""

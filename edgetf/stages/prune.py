@@ -24,7 +24,6 @@ import torch
 from edgetf.algorithms.search import joint_losses, separate_losses
 from edgetf.config.stages import PruneConfig
 from edgetf.core.artifact import CHECKPOINT, Artifact, Spec
-from edgetf.core.errors import ConfigError
 from edgetf.core.files import read_json, write_json
 from edgetf.models.checkpoint import load_classifier, save_classifier
 from edgetf.models.families.family import Shape
@@ -47,8 +46,6 @@ def run(
 ) -> tuple[Spec, float]:
     """Prune and recover, in rounds; gives the spec of the smaller checkpoint and the seconds it took."""
     started = time.monotonic()
-    if config.reconstruct and config.hidden_ratio:
-        raise ConfigError("prune: reconstruct needs the whole hidden state to compare with; set hidden_ratio=0")
     model = load_classifier(source.path)
     before = model_shape(model)
     details: dict[str, Any] = {"before": asdict(before)}

@@ -348,11 +348,6 @@ class TestReconstruct:
         }
         assert found["weights"] < found["factors"] < found["plain"]
 
-    def test_a_narrower_hidden_state_is_refused(self, bert: Artifact, tmp_path: Path) -> None:
-        """As a mistake of the recipe, before anything is trained."""
-        with pytest.raises(ConfigError, match="hidden"):
-            pruned(bert, tmp_path / "3", reconstruct=True, hidden_ratio=0.5)
-
 
 def logits_of(artifact: Artifact) -> np.ndarray[Any, Any]:
     encoder = context_of().encoder(artifact.path, 0)

@@ -226,6 +226,7 @@ def augment(**fields: Any) -> dict[str, Any]:
         (stages("prune", target={"macs": 1.5}), "prune.target.macs: got 1.5"),
         (stages("prune", target={"speedup": 0.5}), "prune.target.speedup: got 0.5"),
         (stages("prune", hidden_ratio=1), "prune.hidden_ratio: got 1"),
+        (stages("prune", reconstruct=True, hidden_ratio=0.5), "reconstruct needs the whole hidden state"),
         (stages("prune", rounds=0), "prune.rounds: got 0"),
         (stages("prune", schedule="square"), "prune.schedule: got 'square', allowed: 'linear' or 'cubic'"),
         (stages("vocabulary", size=0), "vocabulary.size: got 0"),
