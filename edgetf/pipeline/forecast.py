@@ -56,8 +56,21 @@ def changes(recipe: Recipe, teacher: Config) -> list[tuple[Stage, Config, Config
     return found
 
 
+def student_configs(recipe: Recipe, teacher: Config) -> dict[str | None, Config]:
+    """The config of every model that will be exported, by its name in the family.
+
+    Raises:
+        ConfigError: the student does not fit its teacher.
+    """
+    found = changes(recipe, teacher)
+    for stage, before, _ in found:
+        if isinstance(stage, PruneConfig):
+            return {member: pruned_config(before, config) for member, config in stage.members().items()}
+    return {None: found[-1][2]}
+
+
 def _config_after(stage: Stage, config: Config, recipe: Recipe) -> Config:
-    """The config of the model that a stage writes."""
+    """The config of the model that a stage writes, of a family's first member."""
     match stage:
         case VocabularyConfig():
             return _smaller_vocabulary(stage, config, recipe.data.max_length)
@@ -99,25 +112,31 @@ def predicted_steps(recipe: Recipe, data: Dataset, teacher: Config) -> tuple[Ste
         rows = {"labelled": len(data.train), "unlabelled": added, "all": len(data.train) + added}[which]
         return float(3 * stage.epochs * rows * cost_of(model, length).macs * tokens / length / rate)
 
-    steps = []
-    for stage, _, after in changes(recipe, teacher):
+    def beside(stage: DistillConfig | PruneConfig) -> float:
+        """The teacher's passes for its states, each epoch anew unless they are kept."""
+        weighs = any((stage.relations, stage.hidden, stage.attention, stage.embedding))
+        return (1.0 if stage.cache_states else stage.epochs) * teacher_pass * weighs
+
+    steps, members = [], len(recipe.members())
+    for stage, before, after in changes(recipe, teacher):
         seconds = 0.0
         match stage:
             case FinetuneConfig():
                 seconds = training(stage, teacher) + _EXPORT_SECONDS["onnx"]
             case VocabularyConfig():
                 seconds = _VOCABULARY_SECONDS
-            case DistillConfig() | PruneConfig():
-                weighs = any((stage.relations, stage.hidden, stage.attention, stage.embedding))
-                live = (1.0 if stage.cache_states else stage.epochs) * teacher_pass * weighs
-                seconds = training(stage, after) + teacher_pass + live
+            case DistillConfig():
+                seconds = training(stage, after) + teacher_pass + beside(stage)
+            case PruneConfig():
+                each = [training(stage, pruned_config(before, member)) for member in stage.members().values()]
+                seconds = sum(each) + teacher_pass + beside(stage) * members
             case ExportConfig():
-                seconds = sum(_EXPORT_SECONDS[model_format] for model_format in stage.formats)
+                seconds = sum(_EXPORT_SECONDS[model_format] for model_format in stage.formats) * members
             case QuantizeConfig():
-                seconds = _QUANTIZE_SECONDS * (len(recipe.variants()) // 2)
+                seconds = _QUANTIZE_SECONDS * (len(recipe.variants()) // 2) * members
         steps.append(Step(stage_name(stage), round(seconds, 1)))
     devices = len(recipe.validation.devices)
-    steps.append(Step("validate", round(_VALIDATE_SECONDS * len(recipe.variants()) * devices, 1)))
+    steps.append(Step("validate", round(_VALIDATE_SECONDS * len(recipe.variant_names()) * devices, 1)))
     return tuple(steps)
 
 

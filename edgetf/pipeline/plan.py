@@ -16,7 +16,16 @@ from edgetf.models.families.family import Config, Cost
 from edgetf.models.shapes import cost_of
 from edgetf.models.students import relative_ms
 from edgetf.pipeline.checks import shape_problems
-from edgetf.pipeline.forecast import Step, changes, predicted_steps
+from edgetf.pipeline.forecast import Step, predicted_steps, student_configs
+
+
+@dataclass(frozen=True)
+class Student:
+    """A model that the recipe ends in; `name` tells the members of a family apart, and is None where there is one."""
+
+    name: str | None
+    cost: Cost
+    relative_latency: float  # its fp32 latency over the teacher's, predicted
 
 
 @dataclass(frozen=True)
@@ -26,9 +35,13 @@ class Plan:
     recipe: Recipe
     data: Dataset
     teacher: Cost
-    student: Cost
-    relative_latency: float  # the student's fp32 latency over the teacher's, predicted
+    students: tuple[Student, ...]  # the largest first
     steps: tuple[Step, ...]
+
+    @property
+    def student(self) -> Cost:
+        """The student, or the largest of a family."""
+        return self.students[0].cost
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -45,10 +58,19 @@ class Plan:
             },
             "teacher": asdict(self.teacher),
             "student": asdict(self.student),
-            "relative_latency": {"value": round(self.relative_latency, 4), "how": "predicted"},
+            "relative_latency": _predicted(self.students[0]),
+            "family": [
+                {"name": student.name, **asdict(student.cost), "relative_latency": _predicted(student)}
+                for student in self.students
+                if student.name is not None
+            ],
             "steps": [asdict(step) for step in self.steps],
-            "variants": [f"{model_format}-{scheme}" for model_format, scheme in self.recipe.variants()],
+            "variants": self.recipe.variant_names(),
         }
+
+
+def _predicted(student: Student) -> dict[str, Any]:
+    return {"value": round(student.relative_latency, 4), "how": "predicted"}
 
 
 def make_plan(recipe: Recipe, allow_larger: bool = False) -> Plan:
@@ -67,25 +89,37 @@ def make_plan(recipe: Recipe, allow_larger: bool = False) -> Plan:
     data = load_dataset(recipe.data)
     data = _fit_labels(recipe, config, data, problems)
     teacher_config = {**config, "id2label": dict(enumerate(data.label_names))}
-    final: Config = teacher_config
+    configs: dict[str | None, Config] = {}
     try:
         family_of(config["model_type"])
-        final = changes(recipe, teacher_config)[-1][2]
+        configs = student_configs(recipe, teacher_config)
         problems += shape_problems(recipe, teacher_config)
     except ConfigError as error:
         problems += error.problems
     if problems:
         raise ConfigError(problems)
-    length = recipe.data.max_length
-    teacher, student = cost_of(teacher_config, length), cost_of(final, length)
-    relative = relative_ms(student) / relative_ms(teacher)
-    if relative >= 1 and final is not teacher_config and not allow_larger:
-        raise ConfigError(
-            f"student: predicted to take {relative:.2f} times as long as its teacher ({student.macs / 1e6:.0f} against "
-            f"{teacher.macs / 1e6:.0f} million multiply-accumulates, {student.ops} against {teacher.ops} operators); "
-            "make it smaller, e.g. student.num_hidden_layers, or add --allow-larger"
-        )
-    return Plan(recipe, data, teacher, student, relative, predicted_steps(recipe, data, teacher_config))
+    teacher = cost_of(teacher_config, recipe.data.max_length)
+    students = tuple(_student(name, made, teacher, recipe.data.max_length) for name, made in configs.items())
+    if configs.get(None) is not teacher_config and not allow_larger:
+        _refuse_larger(students[0], teacher)
+    return Plan(recipe, data, teacher, students, predicted_steps(recipe, data, teacher_config))
+
+
+def _student(name: str | None, config: Config, teacher: Cost, length: int) -> Student:
+    cost = cost_of(config, length)
+    return Student(name, cost, relative_ms(cost) / relative_ms(teacher))
+
+
+def _refuse_larger(student: Student, teacher: Cost) -> None:
+    """Point out a student that would be no faster, before it is trained."""
+    if student.relative_latency < 1:
+        return
+    raise ConfigError(
+        f"student: predicted to take {student.relative_latency:.2f} times as long as its teacher "
+        f"({student.cost.macs / 1e6:.0f} against {teacher.macs / 1e6:.0f} million multiply-accumulates, "
+        f"{student.cost.ops} against {teacher.ops} operators); "
+        "make it smaller, e.g. student.num_hidden_layers, or add --allow-larger"
+    )
 
 
 def _fit_labels(recipe: Recipe, config: Config, data: Dataset, problems: list[str]) -> Dataset:

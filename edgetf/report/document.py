@@ -5,15 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgetf.config.recipe import Recipe
+from edgetf.config.stages import PruneConfig
 from edgetf.core.artifact import Artifact
 from edgetf.core.budget import Verdict
 from edgetf.validation.validate import DeviceRow, judged, row_from_json
 
 SCHEMA = 1
-StageArtifacts = tuple[str, list[Artifact], bool, Artifact | None]
+
+
+class StageResult(NamedTuple):
+    """What a stage made, whether all of it was there already, and the file that its numbers were taken on."""
+
+    name: str
+    artifacts: list[Artifact]
+    cached: bool
+    measured: Artifact | None
+    member: str | None = None  # of a family
+
+
+class VariantResult(NamedTuple):
+    """A file that ships, with its device rows."""
+
+    artifact: Artifact
+    rows: list[DeviceRow]
+    member: str | None = None
 
 
 def _host(artifact: Artifact | None) -> dict[str, Any] | None:
@@ -31,12 +49,12 @@ def document(
     seconds: float,
     made: dict[str, Any],
     reference: Artifact | None,
-    stages: Sequence[StageArtifacts],
-    variants: Sequence[tuple[Artifact, list[DeviceRow]]],
+    stages: Sequence[StageResult],
+    variants: Sequence[VariantResult],
 ) -> dict[str, Any]:
     """Put everything together, and judge every row by the recipe's budget."""
-    judged_variants = [(artifact, [judged(row, recipe.budget) for row in rows]) for artifact, rows in variants]
-    verdict, best = _overall(judged_variants)
+    variants = [variant._replace(rows=[judged(row, recipe.budget) for row in variant.rows]) for variant in variants]
+    verdict, best = _overall([(variant.artifact, variant.rows) for variant in variants])
     return {
         "schema": SCHEMA,
         "recipe": recipe.name,
@@ -47,8 +65,9 @@ def document(
         "best": best,
         "budget": recipe.budget,
         "teacher": _teacher(reference),
-        "stages": [_stage(*stage) for stage in stages],
-        "variants": [_variant(artifact, rows, run) for artifact, rows in judged_variants],
+        "stages": [_stage(stage) for stage in stages],
+        "variants": [_variant(variant, run) for variant in variants],
+        "family": _family(recipe, variants),
         "resolved_recipe": recipe.model_dump(mode="json"),
     }
 
@@ -84,15 +103,16 @@ def _teacher(reference: Artifact | None) -> dict[str, Any] | None:
     }
 
 
-def _stage(name: str, artifacts: list[Artifact], cached: bool, measured: Artifact | None) -> dict[str, Any]:
+def _stage(stage: StageResult) -> dict[str, Any]:
     """One stage; its numbers are those of the fp32 ONNX file of its checkpoint, or of its first variant."""
-    row = _host(measured)
-    shown = measured or artifacts[0]
+    row = _host(stage.measured)
+    shown = stage.measured or stage.artifacts[0]
     return {
-        "name": name,
-        "seconds": round(sum(artifact.manifest.seconds for artifact in artifacts), 2),
-        "cached": cached,
-        "params": artifacts[-1].spec.params,
+        "name": stage.name,
+        "member": stage.member,
+        "seconds": round(sum(artifact.manifest.seconds for artifact in stage.artifacts), 2),
+        "cached": stage.cached,
+        "params": stage.artifacts[-1].spec.params,
         "size_bytes": shown.manifest.size_bytes,
         "metrics": [metric.to_json() for metric in shown.spec.metrics],
         "latency_p50_ms": row["latency_p50_ms"] if row else None,
@@ -100,10 +120,24 @@ def _stage(name: str, artifacts: list[Artifact], cached: bool, measured: Artifac
     }
 
 
-def _variant(artifact: Artifact, rows: list[DeviceRow], run: Path) -> dict[str, Any]:
-    spec = artifact.spec
+def _family(recipe: Recipe, variants: Sequence[VariantResult]) -> list[dict[str, Any]]:
+    """The members that a prune stage with several targets made, largest first, each judged by its own variants."""
+    prune = next((stage for stage in recipe.stages if isinstance(stage, PruneConfig)), None)
+    found = []
+    for member, config in prune.members().items() if prune else ():
+        if member is not None and config.target is not None:
+            own = [(variant.artifact, variant.rows) for variant in variants if variant.member == member]
+            verdict, best = _overall(own)
+            target = config.target.model_dump(exclude_none=True)
+            found.append({"name": member, "target": target, "verdict": verdict, "best": best})
+    return found
+
+
+def _variant(variant: VariantResult, run: Path) -> dict[str, Any]:
+    artifact, spec = variant.artifact, variant.artifact.spec
     return {
         "name": artifact.manifest.name,
+        "member": variant.member,
         "format": spec.kind,
         "scheme": spec.scheme,
         "path": str(run / artifact.manifest.name),
@@ -112,7 +146,7 @@ def _variant(artifact: Artifact, rows: list[DeviceRow], run: Path) -> dict[str, 
         "quantized_share": spec.details.get("quantized_share"),
         "parity": spec.details.get("parity"),
         "metrics": [metric.to_json() for metric in spec.metrics],
-        "devices": [asdict(row) for row in rows],
+        "devices": [asdict(row) for row in variant.rows],
     }
 
 

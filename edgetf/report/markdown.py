@@ -7,6 +7,7 @@ from typing import Any
 
 from edgetf.core.metrics import Metric, find_metric
 from edgetf.report.document import rows_of
+from edgetf.report.family import Member, members_of
 from edgetf.report.words import fraction, mebibytes, milliseconds, seconds, with_interval
 from edgetf.validation.validate import DeviceRow
 
@@ -48,6 +49,25 @@ def run_markdown(record: dict[str, Any]) -> str:
             f"| {seconds(stage['seconds'])} |"
         )
     made = record["made"]
-    return "\n".join(
-        [*lines, "", rows_markdown(rows_of(record)), f"edgetf {made['edgetf']}, commit {made['commit']}.", ""]
-    )
+    lines += ["", rows_markdown(rows_of(record)), *_family(members_of(record))]
+    return "\n".join([*lines, f"edgetf {made['edgetf']}, commit {made['commit']}.", ""])
+
+
+def _family(members: Sequence[Member]) -> list[str]:
+    """The members of a family, each by its best variant."""
+    if not members:
+        return []
+    lines = [
+        "| member | by its best variant | accuracy | drop | parameters | size | p50 | speed-up | front | verdict |",
+        "|--|--|--|--|--|--|--|--|--|--|",
+    ]
+    for member in members:
+        row = member.row
+        speedup = f"{row.speedup:.2f} ×" if row and row.speedup else "–"
+        lines.append(
+            f"| {member.name} | {member.variant or '–'} | {with_interval(member.accuracy)} | {fraction(member.drop)} "
+            f"| {f'{member.params:,}' if member.params else '–'} | {mebibytes(row.size_bytes if row else None)} "
+            f"| {milliseconds(row.latency_p50_ms if row else None)} | {speedup} "
+            f"| {'●' if member.in_front else ''} | {member.verdict} |"
+        )
+    return [*lines, "", "● no other member is both as fast and as accurate.", ""]

@@ -9,7 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from edgetf.core.metrics import Metric, find_metric
-from edgetf.report.words import mebibytes, milliseconds, seconds, with_interval
+from edgetf.report.document import rows_of
+from edgetf.report.family import Member, members_of
+from edgetf.report.words import mebibytes, milliseconds, seconds, signed, with_interval
 from edgetf.validation.validate import DeviceRow
 
 _STYLE = {"pass": "green", "fail": "red", "not_measured": "yellow"}
@@ -28,8 +30,11 @@ def _times(value: float | None) -> str:
 
 
 def run_tables(record: dict[str, Any]) -> Group:
-    """Both tables of a report, and its verdict."""
-    return Group(stage_table(record), variant_table(record), _summary(record))
+    """The tables of a report, and its verdict."""
+    family = members_of(record)
+    return Group(
+        stage_table(record), variant_table(record), *([family_table(family)] if family else []), _summary(record)
+    )
 
 
 def stage_table(record: dict[str, Any]) -> Table:
@@ -69,12 +74,11 @@ def device_table() -> Table:
 def add_device_row(table: Table, name: str, row: DeviceRow) -> None:
     """One variant on one device."""
     metrics = _metrics(row.metrics)
-    drop = find_metric(metrics, "accuracy_drop")
     table.add_row(
         Text(name),
         Text(row.device),
         _accuracy(metrics),
-        f"{drop.value:+.4f}" if drop is not None and drop.value is not None else "–",
+        signed(find_metric(metrics, "accuracy_drop")),
         mebibytes(row.size_bytes),
         milliseconds(row.latency_p50_ms),
         milliseconds(row.latency_p90_ms),
@@ -86,11 +90,33 @@ def add_device_row(table: Table, name: str, row: DeviceRow) -> None:
 
 def variant_table(record: dict[str, Any]) -> Table:
     """All variants of a report."""
-    from edgetf.report.document import rows_of
-
     table = device_table()
     for name, row in rows_of(record):
         add_device_row(table, name, row)
+    return table
+
+
+def family_table(members: list[Member]) -> Table:
+    """The members of a family, each by its best variant; what no other member beats is on the front."""
+    table = Table(title="family, each by its best variant", title_justify="left")
+    for column in ("member", "variant", "accuracy", "drop", "parameters", "size", "p50", "speed-up"):
+        table.add_column(column, justify="left" if column in {"member", "variant"} else "right")
+    table.add_column("front", justify="center")
+    table.add_column("verdict")
+    for member in members:
+        row = member.row
+        table.add_row(
+            Text(member.name),
+            Text(member.variant or "–"),
+            with_interval(member.accuracy),
+            signed(member.drop),
+            f"{member.params:,}" if member.params else "–",
+            mebibytes(row.size_bytes if row else None),
+            milliseconds(row.latency_p50_ms if row else None),
+            _times(row.speedup if row else None),
+            "●" if member.in_front else "",
+            Text(member.verdict, style=_STYLE[member.verdict]),
+        )
     return table
 
 
@@ -101,6 +127,9 @@ def _summary(record: dict[str, Any]) -> Text:
     text.append(record["verdict"], style=_STYLE[record["verdict"]])
     if record["best"]:
         text.append(f"; the fastest variant that keeps it: {record['best']}")
+    passed = [member["name"] for member in record.get("family", []) if member["verdict"] == "pass"]
+    if record.get("family"):
+        text.append(f"; members that keep it: {', '.join(passed) or 'none'}")
     text.append(f"\nrun: {record['run']}, {seconds(record['seconds'])}")
     return text
 

@@ -34,6 +34,15 @@ def fraction(metric: Metric | None) -> str:
     return "–" if metric is None or metric.value is None else f"{metric.value:.4f}"
 
 
+def signed(metric: Metric | None) -> str:
+    """A metric that may be either side of 0.
+
+    >>> signed(Metric("accuracy_drop", 0.0123)), signed(None)
+    ('+0.0123', '–')
+    """
+    return "–" if metric is None or metric.value is None else f"{metric.value:+.4f}"
+
+
 def with_interval(metric: Metric | None) -> str:
     """``0.958 ± 0.016``: half the width of the interval.
 

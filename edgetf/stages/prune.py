@@ -5,8 +5,9 @@ layer loses the same share, and uniform widths stay loadable by plain transforme
 every layer that keeps most importance under a target of weights, multiply-accumulates or measured latency.
 
 Sources: edgetf.algorithms.importance, .search and .reconstruction. Pruning in rounds with distillation in between is
-how ZipLM (Kurtic et al. 2023) and CoFi (Xia et al. 2022) reach small models; the cubic schedule of the rounds is that
-of Zhu & Gupta (2017), which oBERT (Kurtic et al. 2022) takes too.
+how ZipLM (Kurtic et al. 2023) and CoFi (Xia et al. 2022) reach small models; ZipLM also makes a family of them in one
+go, each from the one before. The cubic schedule of the rounds is that of Zhu & Gupta (2017), as in oBERT (Kurtic et
+al. 2022).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import copy
 import shutil
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -42,14 +43,25 @@ DONE = "done.json"  # what a search found, written last
 
 
 def run(
-    config: PruneConfig, source: Artifact, context: Context, out: Path, deployment: Deployment
+    config: PruneConfig,
+    source: Artifact,
+    context: Context,
+    out: Path,
+    deployment: Deployment,
+    dense: Artifact | None = None,
 ) -> tuple[Spec, float]:
-    """Prune and recover, in rounds; gives the spec of the smaller checkpoint and the seconds it took."""
+    """Prune and recover, in rounds; gives the spec of the smaller checkpoint and the seconds it took.
+
+    A member of a family goes on from `source`, the member before it, but its target is a share of the `dense` model.
+    What matters is asked anew each time: a model that has lost units and recovered uses the others differently.
+    """
     started = time.monotonic()
     model = load_classifier(source.path)
-    before = model_shape(model)
+    whole = model if dense is None else load_classifier(dense.path)
+    before = model_shape(whole)
     details: dict[str, Any] = {"before": asdict(before)}
-    with Search(config, model, deployment, context.report) if config.target else nullcontext() as search:
+    with _search(config, whole, model_shape(model), deployment, context) as search:
+        del whole
         for number in range(1, config.rounds):
             folder = out / CHECKPOINT / f"round-{number}"
             if not (folder / DONE).is_file():
@@ -63,6 +75,12 @@ def run(
         context.say(remark)  # before the training, which may take hours
     details |= {"after": asdict(model_shape(model)), **({"search": search.found} if search else {})}
     return _recover(model, config, source, context, out, details), time.monotonic() - started
+
+
+def _search(
+    config: PruneConfig, dense: Any, start: Shape, deployment: Deployment, context: Context
+) -> AbstractContextManager[Search | None]:
+    return Search(config, dense, deployment, context.report, start) if config.target else nullcontext()
 
 
 def _pruned(

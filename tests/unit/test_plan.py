@@ -38,6 +38,20 @@ def test_a_target_has_fewer_weights_the_lower_it_is(tiny: Tiny) -> None:
     assert params(tiny, "prune.round_to=8", "prune.target.speedup=2") == found[1]
 
 
+def test_a_family_is_planned_member_by_member(tiny: Tiny) -> None:
+    plan = planned(tiny, "prune.round_to=8", "prune.target.params=[0.5,0.25]", 'export.formats=["onnx"]')
+    single = [params(tiny, "prune.round_to=8", f"prune.target.params={share}") for share in (0.5, 0.25)]
+    assert [student.cost.params for student in plan.students] == single
+    record = plan.to_json()
+    assert [(member["name"], member["params"]) for member in record["family"]] == [
+        ("0.5params", single[0]),
+        ("0.25params", single[1]),
+    ]
+    assert record["student"]["params"] == single[0]
+    assert record["variants"][::2] == ["0.5params-onnx-fp32", "0.25params-onnx-fp32"]
+    assert planned(tiny, "prune.round_to=8", "prune.target.params=[0.5]").to_json()["family"] == []
+
+
 def test_a_narrower_hidden_state_has_fewer_weights(tiny: Tiny) -> None:
     kept = ["prune.ffn_ratio=0", "prune.round_to=8"]
     assert params(tiny, *kept) == params(tiny)

@@ -87,9 +87,11 @@ def mobilebert(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     return teacher_of("mobilebert", tmp_path_factory.mktemp("mobilebert"))
 
 
-def pruned(teacher: Artifact, out: Path, **settings: Any) -> Artifact:
-    config = PruneConfig(**{**SETTINGS, **settings})
-    return sealed(out, lambda folder: prune.run(config, teacher, context_of(teacher), folder, DEPLOYMENT))
+def pruned(teacher: Artifact, out: Path, after: Artifact | None = None, **settings: Any) -> Artifact:
+    """The teacher, pruned; or a member of its family that goes on `after` another one."""
+    config, context = PruneConfig(**{**SETTINGS, **settings}), context_of(teacher)
+    source, dense = (teacher, None) if after is None else (after, teacher)
+    return sealed(out, lambda folder: prune.run(config, source, context, folder, DEPLOYMENT, dense))
 
 
 def shape_of(artifact: Artifact) -> Shape:
@@ -248,6 +250,50 @@ class TestSpeedup:
         assert not list(trials.iterdir())
 
 
+class TestFamily:
+    """Each member goes on from the one before, and its target is of the model before all pruning."""
+
+    def test_counts_from_the_dense_model(self, bert: Artifact, tmp_path: Path) -> None:
+        large = pruned(bert, tmp_path / "large", target={"params": 0.5})
+        small = pruned(bert, tmp_path / "small", after=large, target={"params": 0.25})
+        whole, one, other = (weights_of(load_classifier(artifact.path)) for artifact in (bert, large, small))
+        assert one <= 0.5 * whole
+        assert 0.25 - 0.07 <= other / whole <= 0.25
+        assert small.spec.details["before"] == large.spec.details["before"]
+        for wide, narrow in zip(shape_of(large).layers, shape_of(small).layers, strict=True):
+            assert narrow.heads <= wide.heads and narrow.neurons <= wide.neurons
+
+    def test_keeps_what_the_member_before_has_learned(self, bert: Artifact, tmp_path: Path) -> None:
+        large = pruned(bert, tmp_path / "large", target={"params": 0.5}, epochs=1)
+        same = pruned(bert, tmp_path / "same", after=large, target={"params": 0.5})
+        ours, theirs = (load_classifier(artifact.path).state_dict() for artifact in (same, large))
+        assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+    def test_is_timed_against_the_dense_model(self, bert: Artifact, tmp_path: Path, timed: list[list[Shape]]) -> None:
+        large = pruned(bert, tmp_path / "large", target={"speedup": 1.25}, round_to=2)
+        small = pruned(bert, tmp_path / "small", after=large, target={"speedup": 1.6}, round_to=2)
+        found = small.spec.details["search"]
+        assert found["dense_ms"] == large.spec.details["search"]["dense_ms"]
+        assert found["measured_speedup"] == pytest.approx(1.6, rel=0.031)
+        assert timed[-1] == [shape_of(bert), shape_of(small)]
+
+    def test_goes_its_rounds_from_the_member_before(
+        self, bert: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        large = pruned(bert, tmp_path / "large", target={"params": 0.64})
+        shapes = watch(monkeypatch)
+        pruned(bert, tmp_path / "small", after=large, target={"params": 0.16}, epochs=1, rounds=2)
+        dense = weights_of(load_classifier(bert.path))
+        assert parts(shapes[0]) / dense == pytest.approx(0.32, abs=0.03)
+        assert parts(shapes[1]) / dense == pytest.approx(0.16, abs=0.03)
+
+
+def parts(shape: Shape) -> int:
+    """The weights of a tiny model's heads and neurons."""
+    heads = sum(layer.heads for layer in shape.layers)
+    return heads * 8 * 4 * 32 + sum(sum(layer.neurons) for layer in shape.layers) * 2 * 32
+
+
 class TestRounds:
     def test_each_leaves_a_narrower_model(
         self, bert: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -272,12 +318,9 @@ class TestRounds:
     ) -> None:
         shapes = watch(monkeypatch)
         pruned(bert, tmp_path / "3", epochs=1, rounds=2, target={"params": 0.25})
-        heads = [sum(layer.heads for layer in shape.layers) for shape in shapes]
-        neurons = [sum(sum(layer.neurons) for layer in shape.layers) for shape in shapes]
-        weights = [heads[k] * 8 * 4 * 32 + neurons[k] * 2 * 32 for k in range(2)]
         dense = weights_of(load_classifier(bert.path))
-        assert weights[0] / dense == pytest.approx(0.5, abs=0.03)
-        assert weights[1] / dense == pytest.approx(0.25, abs=0.02)
+        assert parts(shapes[0]) / dense == pytest.approx(0.5, abs=0.03)
+        assert parts(shapes[1]) / dense == pytest.approx(0.25, abs=0.02)
 
     @pytest.mark.parametrize(
         "settings", [{"ffn_ratio": 0.5}, {"target": {"params": 0.5}, "reconstruct": True}], ids=str
