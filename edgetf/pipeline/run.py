@@ -62,6 +62,11 @@ class Line:
     record: StageRecord | None = None  # of the stage that made the source
     exports: dict[Format, Artifact] = field(default_factory=dict)
 
+    @property
+    def made_by(self) -> str:
+        """The kind of the stage that made the source."""
+        return self.source.manifest.stage
+
 
 @dataclass
 class Run:
@@ -69,7 +74,7 @@ class Run:
 
     reference: Artifact | None = None
     stages: list[StageRecord] = field(default_factory=list)
-    variants: list[tuple[Artifact, str | None]] = field(default_factory=list)  # with the member
+    variants: list[VariantResult] = field(default_factory=list)
 
 
 def execute(plan: Plan, out: Path, fresh: bool, reporter: Reporter) -> dict[str, Any]:
@@ -88,7 +93,7 @@ def execute(plan: Plan, out: Path, fresh: bool, reporter: Reporter) -> dict[str,
             made=made_with(*TORCH, "onnx", "onnxruntime", "litert-torch", "ai-edge-litert", "ai-edge-quantizer"),
             reference=run.reference,
             stages=[stage.result() for stage in run.stages],
-            variants=[VariantResult(variant, read_rows(variant), member) for variant, member in run.variants],
+            variants=run.variants,
         )
         write_json(out / REPORT, record)
     return record
@@ -165,7 +170,7 @@ class _Executor:
         if record is None or record.measured is not None:
             return
         exported = self.shop.export(f"{line.source.manifest.name}-onnx", line.source, "onnx")
-        record.measured = self.shop.deliver(f"{record.name}-onnx-fp32", exported.artifact, ("host",))
+        record.measured = self.shop.deliver(f"{record.name}-onnx-fp32", exported.artifact, ("host",), line.made_by)
 
     def _export(self, stage: ExportConfig, line: Line) -> None:
         record = self._record("export", line.member)
@@ -191,10 +196,10 @@ class _Executor:
     def _add_variant(self, record: StageRecord, made: Made, line: Line, variant: str) -> None:
         """Measure a file that ships, and put it down."""
         devices = self.plan.recipe.validation.devices
-        delivered = self.shop.deliver(named(variant, line.member), made.artifact, devices)
+        delivered = self.shop.deliver(named(variant, line.member), made.artifact, devices, line.made_by)
         record.made.append(made)
         record.measured = record.measured or delivered
-        self.run.variants.append((delivered, line.member))
+        self.run.variants.append(VariantResult(delivered, read_rows(delivered), line.member, line.made_by))
 
 
 def open_run(folder: Path) -> dict[str, Any]:

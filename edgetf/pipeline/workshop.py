@@ -171,8 +171,8 @@ class Workshop:
 
         return self._make(name, "quantize", scheme, [exported], QUANTIZE[exported.spec.kind], write)
 
-    def deliver(self, name: str, exported: Artifact, devices: tuple[str, ...]) -> Artifact:
-        """An exported or quantized file, measured on every device against the teacher's."""
+    def deliver(self, name: str, exported: Artifact, devices: tuple[str, ...], made_by: str) -> Artifact:
+        """A file of the model that a kind of stage made, measured on every device against the teacher's."""
         if self.reference is None:
             raise RuntimeError("there is no reference to compare with")
         profiles = [load_device(device) for device in devices]
@@ -184,7 +184,7 @@ class Workshop:
             "machine": machine(),
         }
         write = partial(
-            deliver_variant, exported, self.reference, profiles, self._settings(), recipe.name, recipe.task,
+            deliver_variant, exported, self.reference, profiles, self._settings(), recipe, made_by,
             self.reporter.update,
         )  # fmt: skip
         return self._make(name, "validate", config, [exported, self.reference], RUNTIMES, write).artifact

@@ -11,6 +11,7 @@ from edgetf.config.recipe import Recipe
 from edgetf.config.stages import PruneConfig
 from edgetf.core.artifact import Artifact
 from edgetf.core.budget import Verdict
+from edgetf.report.cost import Counted, counted, faster_than, remark, variant_remarks
 from edgetf.validation.validate import DeviceRow, judged, row_from_json
 
 SCHEMA = 1
@@ -25,6 +26,11 @@ class StageResult(NamedTuple):
     measured: Artifact | None
     member: str | None = None  # of a family
 
+    @property
+    def shown(self) -> Artifact:
+        """Whose numbers stand for the stage: those of the fp32 ONNX file of its checkpoint, or of its first variant."""
+        return self.measured or self.artifacts[0]
+
 
 class VariantResult(NamedTuple):
     """A file that ships, with its device rows."""
@@ -32,6 +38,7 @@ class VariantResult(NamedTuple):
     artifact: Artifact
     rows: list[DeviceRow]
     member: str | None = None
+    made_by: str = "export"  # the kind of the stage that made the model
 
 
 def _host(artifact: Artifact | None) -> dict[str, Any] | None:
@@ -55,6 +62,9 @@ def document(
     """Put everything together, and judge every row by the recipe's budget."""
     variants = [variant._replace(rows=[judged(row, recipe.budget) for row in variant.rows]) for variant in variants]
     verdict, best = _overall([(variant.artifact, variant.rows) for variant in variants])
+    seq_len = recipe.validation.seq_len or recipe.data.max_length
+    teacher = counted(reference, seq_len) if reference else None
+    said = _stage_remarks(stages, teacher, seq_len)
     return {
         "schema": SCHEMA,
         "recipe": recipe.name,
@@ -64,9 +74,9 @@ def document(
         "verdict": verdict,
         "best": best,
         "budget": recipe.budget,
-        "teacher": _teacher(reference),
-        "stages": [_stage(stage) for stage in stages],
-        "variants": [_variant(variant, run) for variant in variants],
+        "teacher": _teacher(reference, seq_len),
+        "stages": [_stage(stage, seq_len, lines) for stage, lines in zip(stages, said, strict=True)],
+        "variants": [_variant(variant, run, teacher, seq_len, _said_of(variant, stages, said)) for variant in variants],
         "family": _family(recipe, variants),
         "resolved_recipe": recipe.model_dump(mode="json"),
     }
@@ -90,33 +100,58 @@ def _overall(variants: Sequence[tuple[Artifact, list[DeviceRow]]]) -> tuple[Verd
     return ("fail" if "fail" in everything else "not_measured"), None
 
 
-def _teacher(reference: Artifact | None) -> dict[str, Any] | None:
+def _teacher(reference: Artifact | None, seq_len: int) -> dict[str, Any] | None:
     if reference is None:
         return None
     row = _host(reference)
     return {
         "name": reference.manifest.name,
         "params": reference.spec.params,
+        "macs": counted(reference, seq_len).macs,
         "size_bytes": reference.manifest.size_bytes,
         "metrics": [metric.to_json() for metric in reference.spec.metrics],
         "latency_p50_ms": row["latency_p50_ms"] if row else None,
     }
 
 
-def _stage(stage: StageResult) -> dict[str, Any]:
-    """One stage; its numbers are those of the fp32 ONNX file of its checkpoint, or of its first variant."""
+def _stage_remarks(stages: Sequence[StageResult], teacher: Counted | None, seq_len: int) -> list[list[str]]:
+    """What to say of each stage that makes a model smaller: whether it is faster than the model before it."""
+    said: list[list[str]] = []
+    before, than, speedup = teacher, "its teacher", [1.0, 1.0]
+    for stage in stages:
+        said.append([])
+        kind, row = stage.artifacts[0].manifest.stage, _host(stage.measured)
+        if kind not in {"vocabulary", "distill", "prune"} or row is None or not row.get("speedup_ci95"):
+            continue
+        own, interval = counted(stage.shown, seq_len), row["speedup_ci95"]
+        if before is not None and kind != "vocabulary":
+            line = remark(kind, own.macs, before.macs, than, faster_than(interval, speedup), row["device"])
+            said[-1] += [line] if line else []
+        before, than, speedup = own, f"the model before it ({stage.name})", interval
+    return said
+
+
+def _said_of(variant: VariantResult, stages: Sequence[StageResult], said: Sequence[list[str]]) -> list[str]:
+    """The remarks on the stage whose numbers this variant's file gives."""
+    own = [lines for stage, lines in zip(stages, said, strict=True) if stage.measured is variant.artifact]
+    return [line for lines in own for line in lines]
+
+
+def _stage(stage: StageResult, seq_len: int, remarks: list[str]) -> dict[str, Any]:
+    """One stage."""
     row = _host(stage.measured)
-    shown = stage.measured or stage.artifacts[0]
     return {
         "name": stage.name,
         "member": stage.member,
         "seconds": round(sum(artifact.manifest.seconds for artifact in stage.artifacts), 2),
         "cached": stage.cached,
         "params": stage.artifacts[-1].spec.params,
-        "size_bytes": shown.manifest.size_bytes,
-        "metrics": [metric.to_json() for metric in shown.spec.metrics],
+        "macs": counted(stage.shown, seq_len).macs,
+        "size_bytes": stage.shown.manifest.size_bytes,
+        "metrics": [metric.to_json() for metric in stage.shown.spec.metrics],
         "latency_p50_ms": row["latency_p50_ms"] if row else None,
         "speedup": row["speedup"] if row else None,
+        "remarks": remarks,
     }
 
 
@@ -133,8 +168,12 @@ def _family(recipe: Recipe, variants: Sequence[VariantResult]) -> list[dict[str,
     return found
 
 
-def _variant(variant: VariantResult, run: Path) -> dict[str, Any]:
+def _variant(
+    variant: VariantResult, run: Path, teacher: Counted | None, seq_len: int, remarks: list[str]
+) -> dict[str, Any]:
     artifact, spec = variant.artifact, variant.artifact.spec
+    own = counted(artifact, seq_len)
+    beside = variant_remarks(variant.made_by, own, teacher, variant.rows) if teacher else []
     return {
         "name": artifact.manifest.name,
         "member": variant.member,
@@ -142,10 +181,12 @@ def _variant(variant: VariantResult, run: Path) -> dict[str, Any]:
         "scheme": spec.scheme,
         "path": str(run / artifact.manifest.name),
         "params": spec.params,
+        "macs": own.macs,
         "size_bytes": artifact.manifest.size_bytes,
         "quantized_share": spec.details.get("quantized_share"),
         "parity": spec.details.get("parity"),
         "metrics": [metric.to_json() for metric in spec.metrics],
+        "remarks": list(dict.fromkeys([*beside, *remarks])),
         "devices": [asdict(row) for row in variant.rows],
     }
 

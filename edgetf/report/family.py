@@ -19,6 +19,7 @@ class Member:
     variant: str | None = None  # None: nothing of it was measured
     row: DeviceRow | None = None
     params: int | None = None
+    macs: int | None = None
     in_front: bool = False  # no other member is both as fast and as accurate
 
     @property
@@ -47,7 +48,7 @@ def _member(record: dict[str, Any], entry: dict[str, Any]) -> Member:
     if not measured:
         return Member(entry["name"], entry["verdict"])
     name, row = min(best or measured, key=lambda pair: pair[1].latency_p50_ms or 0.0)
-    return Member(entry["name"], entry["verdict"], name, row, own[name]["params"])
+    return Member(entry["name"], entry["verdict"], name, row, own[name]["params"], own[name]["macs"])
 
 
 def _leads(member: Member, others: list[Member]) -> bool:

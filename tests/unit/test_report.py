@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from edgetf.config.load import load_recipe
 from edgetf.core.artifact import Artifact, FileEntry, Manifest, Spec
 from edgetf.core.metrics import Metric
 from edgetf.report.card import card
+from edgetf.report.cost import Counted
 from edgetf.report.document import StageResult, VariantResult, _overall, document, rows_of
 from edgetf.report.family import members_of
 from edgetf.report.markdown import rows_markdown, run_markdown
@@ -139,7 +141,7 @@ def rendered(thing: Any) -> str:
 
 def test_tables_show_every_stage_and_variant_with_its_numbers(record: dict[str, Any]) -> None:
     text = rendered(run_tables(record))
-    for words in ("distill", "(reused)", "quantize", "0.950 ± 0.040", "1,234,567", "10.0 MiB", "2.00 ms", "4.50 ×",
+    for words in ("distill", "(reused)", "quantize", "0.950 ± 0.040", "1.23 M", "10.0 MiB", "2.00 ms", "4.50 ×",
                   "+0.0123", "100.0 MiB", "host", "board", "pass", "not_measured",
                   "the fastest variant that keeps it: onnx-w8a8_dynamic", "1 min 1 s"):  # fmt: skip
         assert words in text, words
@@ -184,23 +186,37 @@ def test_markdown_of_a_run_names_verdict_stages_and_commit(record: dict[str, Any
         assert words in text, words
 
 
+COST = (Counted(1_234_567, 50_000_000, 10 << 20, 64), Counted(2_469_134, 200_000_000, 80 << 20, 64))
+
+
+def card_of(params: int | None = 1_234_567, remarks: Sequence[str] = ()) -> str:
+    cost = (replace(COST[0], params=params), COST[1])
+    rows = [vars(fast(2.0)), vars(UNMEASURED)]
+    return card(variant("onnx-w8a8_dynamic"), rows, "quickstart", "sequence_classification", cost, remarks)
+
+
 def test_a_card_holds_the_measured_numbers() -> None:
-    away = vars(UNMEASURED)
-    text = card(variant("onnx-w8a8_dynamic"), [vars(fast(2.0)), away], "quickstart", "sequence_classification")
-    for words in ("# quickstart: onnx, w8a8_dynamic", "`model.onnx`, 10.0 MiB", "1,234,567", "money, sport",
+    text = card_of()
+    for words in ("# quickstart: onnx, w8a8_dynamic", "money, sport",
+                  "| file | `model.onnx`, 10.0 MiB (1/8.0) |", "| parameters | 1.23 M (1/2.0) |",
+                  "| multiply-accumulates of 64 tokens | 50.0 M (1/4.0) |",
                   "| accuracy | 0.9500 | 0.9000 to 0.9800 | 100 |", "2.00 ms", "9.00 ms", "4.50 ×", "A CPU",
                   "Accuracy drop against its teacher: 0.0123 (95 %: -0.0100 to 0.0300).",
                   "not measured: board cannot be reached from here", "cosine 1.0000"):  # fmt: skip
         assert words in text, words
+    assert "On its speed" not in text
+
+
+def test_a_card_says_where_the_counted_gain_did_not_arrive() -> None:
+    assert "\nOn its speed: pruned but not faster.\n" in card_of(remarks=["pruned but not faster"])
 
 
 def test_a_card_begins_with_the_front_matter_of_a_hub() -> None:
-    lines = card(variant("v"), [vars(fast(2.0))], "quickstart", "sequence_classification").splitlines()
-    assert lines[:4] == ["---", "library_name: edgetf", "pipeline_tag: text-classification", "---"]
+    assert card_of().splitlines()[:4] == ["---", "library_name: edgetf", "pipeline_tag: text-classification", "---"]
 
 
 def test_a_card_without_counted_parameters_is_written_too() -> None:
-    assert "| parameters | – |" in card(variant("v", params=None), [vars(fast(2.0))], "r", "sequence_classification")
+    assert "| parameters | – |" in card_of(params=None)
 
 
 def member(name: str, p50: float, accuracy: float) -> list[VariantResult]:
@@ -242,12 +258,12 @@ def test_a_family_is_shown_as_a_front(family_record: dict[str, Any]) -> None:
     ]
     shown = rendered(run_tables(family_record))
     line = next(line for line in shown.splitlines() if "│ 2x " in line)
-    for words in ("2x-onnx-w8a8_dynamic", "0.950", "1,234,567", "3.00 ms", "3.00 ×", "●", "fail"):
+    for words in ("2x-onnx-w8a8_dynamic", "0.950", "1.23 M", "3.00 ms", "3.00 ×", "●", "fail"):
         assert words in line, words
     assert "members that keep it: 3x, 5x" in shown
     rows = [line for line in run_markdown(family_record).splitlines() if line.startswith("| 5x |")]
     assert rows == [
-        "| 5x | 5x-onnx-w8a8_dynamic | 0.930 ± 0.100 | 0.0123 | 1,234,567 | 10.0 MiB | 2.10 ms | 4.29 × |  | pass |"
+        "| 5x | 5x-onnx-w8a8_dynamic | 0.930 ± 0.100 | +0.0123 | 1.23 M | – | 10.0 MiB | 2.10 ms | 4.29 × |  | pass |"
     ]
 
 
@@ -257,7 +273,7 @@ def test_a_member_that_was_not_measured_is_not_in_front(family_record: dict[str,
     first, *others = members_of(family_record)
     assert (first.variant, first.row, first.in_front) == (None, None, False)
     assert all(member.variant for member in others)
-    assert "| 2x | – | – | – | – | – | – | – |  |" in run_markdown(family_record)
+    assert "| 2x | – | – | – | – | – | – | – | – |  |" in run_markdown(family_record)
 
 
 def test_one_model_is_no_family(record: dict[str, Any]) -> None:
