@@ -60,7 +60,8 @@ def run(
     whole = model if dense is None else load_classifier(dense.path)
     before = model_shape(whole)
     details: dict[str, Any] = {"before": asdict(before)}
-    with _search(config, whole, model_shape(model), deployment, context) as search:
+    start = model_shape(model)
+    with _search(config, whole, start, deployment, context) as search:
         del whole
         for number in range(1, config.rounds):
             folder = out / CHECKPOINT / f"round-{number}"
@@ -73,6 +74,8 @@ def run(
         model = _pruned(model, before, search, config.rounds, config, source, context, out)
     if search and (remark := search.remark()):
         context.say(remark)  # before the training, which may take hours
+    if search and dense and model_shape(model) == start:
+        context.say(f"prune: nothing was removed for {search.found['target']}: the member before costs no more already")
     details |= {"after": asdict(model_shape(model)), **({"search": search.found} if search else {})}
     return _recover(model, config, source, context, out, details), time.monotonic() - started
 

@@ -58,7 +58,11 @@ def sealed(folder: Path, write: Callable[[Path], tuple[Spec, float]]) -> Artifac
     return seal(folder, stage="test", key=folder.name, parents=(), made={}, write=write)
 
 
-def context_of(teacher: Artifact | None = None) -> Context:
+def quiet(remark: str) -> None:
+    """A remark to nobody."""
+
+
+def context_of(teacher: Artifact | None = None, say: Callable[[str], None] = quiet) -> Context:
     recipe = Recipe.model_validate(
         {
             "name": "tiny",
@@ -67,7 +71,7 @@ def context_of(teacher: Artifact | None = None) -> Context:
             "stages": [{"stage": "export", "formats": ["onnx"]}],
         }
     )
-    made = Context(recipe, DATA, report=silent, say=lambda remark: None)
+    made = Context(recipe, DATA, report=silent, say=say)
     return made if teacher is None else made.with_teacher(teacher)
 
 
@@ -87,9 +91,11 @@ def mobilebert(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     return teacher_of("mobilebert", tmp_path_factory.mktemp("mobilebert"))
 
 
-def pruned(teacher: Artifact, out: Path, after: Artifact | None = None, **settings: Any) -> Artifact:
+def pruned(
+    teacher: Artifact, out: Path, after: Artifact | None = None, say: Callable[[str], None] = quiet, **settings: Any
+) -> Artifact:
     """The teacher, pruned; or a member of its family that goes on `after` another one."""
-    config, context = PruneConfig(**{**SETTINGS, **settings}), context_of(teacher)
+    config, context = PruneConfig(**{**SETTINGS, **settings}), context_of(teacher, say)
     source, dense = (teacher, None) if after is None else (after, teacher)
     return sealed(out, lambda folder: prune.run(config, source, context, folder, DEPLOYMENT, dense))
 
@@ -265,7 +271,9 @@ class TestFamily:
 
     def test_keeps_what_the_member_before_has_learned(self, bert: Artifact, tmp_path: Path) -> None:
         large = pruned(bert, tmp_path / "large", target={"params": 0.5}, epochs=1)
-        same = pruned(bert, tmp_path / "same", after=large, target={"params": 0.5})
+        said: list[str] = []
+        same = pruned(bert, tmp_path / "same", after=large, say=said.append, target={"params": 0.5})
+        assert said == ["prune: nothing was removed for {'params': 0.5}: the member before costs no more already"]
         ours, theirs = (load_classifier(artifact.path).state_dict() for artifact in (same, large))
         assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
