@@ -50,9 +50,10 @@ def _headline(plan: Plan) -> str:
     data = plan.data
     cleaned = f", {data.duplicates} duplicates removed" if data.duplicates else ""
     total = sum(step.predicted_seconds for step in plan.steps)
+    latencies = ", ".join(f"{student.relative_latency:.2f}" for student in plan.students)
     return (
         f"{plan.recipe.name}: {len(data.train)} rows to train, {len(data.dev)} dev, {len(data.test)} to evaluate"
-        f"{cleaned}; student predicted at {plan.relative_latency:.2f} of its teacher's fp32 latency; "
+        f"{cleaned}; student predicted at {latencies} of its teacher's fp32 latency; "
         f"about {seconds(total)} in all (predicted)"
     )
 
@@ -65,6 +66,9 @@ def _print_plan(plan: Plan) -> None:
     for step in plan.steps:
         print(f"  {step.name:<10} {seconds(step.predicted_seconds):>12}  (predicted)")
     print(f"\nteacher: {plan.teacher.params:,} parameters, {plan.teacher.macs / 1e6:,.0f} million multiply-accumulates")
-    print(f"student: {plan.student.params:,} parameters, {plan.student.macs / 1e6:,.0f} million multiply-accumulates")
-    print("variants: " + ", ".join(f"{model_format}-{scheme}" for model_format, scheme in plan.recipe.variants()))
+    for student in plan.students:
+        name = "student" if student.name is None else f"student {student.name}"
+        cost = student.cost
+        print(f"{name}: {cost.params:,} parameters, {cost.macs / 1e6:,.0f} million multiply-accumulates")
+    print("variants: " + ", ".join(plan.recipe.variant_names()))
     print("dry run: nothing was started")

@@ -28,7 +28,7 @@ def recipes_command(name: str | None, as_json: bool) -> int:
     for column in ("recipe", "stages", "variants", "description"):
         table.add_column(column)
     for recipe in recipes:
-        variants = ", ".join(f"{model_format}-{scheme}" for model_format, scheme in recipe.variants())
+        variants = ", ".join(recipe.variant_names())
         stages = " → ".join(stage.stage for stage in recipe.stages)
         table.add_row(recipe.name, stages, variants, " ".join(recipe.description.split()))
     console().print(table)

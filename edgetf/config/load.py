@@ -77,12 +77,14 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _as_written(location: tuple[int | str, ...]) -> str:
-    """``stages.1.distill.temperature`` is ``distill.temperature`` to the author; student tags go too."""
+    """``stages.1.distill.temperature`` is ``distill.temperature`` to the author; tags of student and target go too."""
     parts = [str(part) for part in location]
     if len(parts) >= 3 and parts[0] == "stages" and parts[2] in STAGE_ORDER:
         parts = parts[2:]
     if len(parts) >= 3 and parts[0] == "student":
         parts = [parts[0], *parts[2:]]
+    if len(parts) >= 4 and parts[:2] == ["prune", "target"]:
+        del parts[3]
     return dotted(tuple(parts)) or "recipe"
 
 

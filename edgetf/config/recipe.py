@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from edgetf.config.data import DataConfig
 from edgetf.config.fields import Positive
-from edgetf.config.stages import STAGE_ORDER, ExportConfig, QuantizeConfig, Stage, stage_name
+from edgetf.config.stages import STAGE_ORDER, ExportConfig, PruneConfig, QuantizeConfig, Stage, named, stage_name
 from edgetf.config.student import FromTeacher, Student
 from edgetf.core.budget import budget_problems
 from edgetf.core.device import Format, Scheme, Strict
@@ -81,7 +81,7 @@ class Recipe(Strict):
         return self
 
     def variants(self) -> list[tuple[Format, Scheme]]:
-        """Every format × scheme that this recipe ends in."""
+        """Every format × scheme that this recipe ends in, of each member of a family."""
         formats: tuple[Format, ...] = ()
         schemes: list[Scheme] = ["fp32"]
         for stage in self.stages:
@@ -90,3 +90,13 @@ class Recipe(Strict):
             elif isinstance(stage, QuantizeConfig):
                 schemes += [scheme for scheme in stage.schemes if scheme not in schemes]
         return [(model_format, scheme) for model_format in formats for scheme in schemes]
+
+    def members(self) -> list[str | None]:
+        """The members of the family that a prune stage makes, the largest model first; None: there is one model."""
+        prune = next((stage for stage in self.stages if isinstance(stage, PruneConfig)), None)
+        return list(prune.members()) if prune else [None]
+
+    def variant_names(self) -> list[str]:
+        """Every variant of every member."""
+        return [named(f"{model_format}-{scheme}", member)
+                for member in self.members() for model_format, scheme in self.variants()]  # fmt: skip

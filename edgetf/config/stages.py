@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from edgetf.config.fields import Positive, once
 from edgetf.config.training import LossConfig, TrainingConfig
@@ -35,17 +35,68 @@ class DistillConfig(TrainingConfig, LossConfig):
     name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$", description="tells two distill stages apart")] = "distill"
 
 
-class PruneTarget(Strict):
-    """What the pruned model may cost, one of them; shares are of the model before pruning."""
+def _one_or_several(value: object) -> str:
+    return "several" if isinstance(value, list | tuple) else "one"
 
-    params: Annotated[float | None, Field(gt=0, le=1, description="share of the encoder layers' weights")] = None
-    macs: Annotated[float | None, Field(gt=0, le=1, description="share of the multiply-accumulates")] = None
-    speedup: Annotated[float | None, Field(ge=1, description="times as fast, by a table measured here")] = None
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Times = Annotated[float, Field(ge=1, allow_inf_nan=False)]
+Shares = Annotated[
+    Annotated[Share, Tag("one")] | Annotated[tuple[Share, ...], Tag("several"), Field(min_length=1)],
+    Discriminator(_one_or_several),
+]
+Speedups = Annotated[
+    Annotated[Times, Tag("one")] | Annotated[tuple[Times, ...], Tag("several"), Field(min_length=1)],
+    Discriminator(_one_or_several),
+]
+
+
+class PruneTarget(Strict):
+    """What the pruned model may cost, one of them, of the model before pruning; several make a family."""
+
+    params: Annotated[Shares | None, Field(description="share of the encoder layers' weights")] = None
+    macs: Annotated[Shares | None, Field(description="share of the multiply-accumulates")] = None
+    speedup: Annotated[Speedups | None, Field(description="times as fast, by a table measured here")] = None
+
+    @property
+    def unit(self) -> Literal["params", "macs", "speedup"]:
+        """What is asked for."""
+        return "params" if self.params is not None else "macs" if self.macs is not None else "speedup"
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """What it shall be, once for every member of the family."""
+        given: float | tuple[float, ...] = getattr(self, self.unit)
+        return given if isinstance(given, tuple) else (given,)
+
+    @property
+    def left(self) -> float:
+        """The share of the cost that is left, of the first member where there are several."""
+        return 1 / self.values[0] if self.unit == "speedup" else self.values[0]
+
+    def each(self) -> dict[str, PruneTarget]:
+        """The target of every member by the member's name, the largest model first.
+
+        >>> list(PruneTarget(speedup=[2, 3.5]).each()), list(PruneTarget(macs=0.5).each())
+        (['2x', '3.5x'], ['0.5macs'])
+        """
+        suffix = "x" if self.unit == "speedup" else self.unit
+        return {f"{value:g}{suffix}": PruneTarget.model_validate({self.unit: value}) for value in self.values}
 
     @model_validator(mode="after")
     def _one(self) -> PruneTarget:
         if sum(value is not None for value in (self.params, self.macs, self.speedup)) != 1:
             raise ValueError("give one of params, macs, speedup")
+        return self
+
+    @model_validator(mode="after")
+    def _from_large_to_small(self) -> PruneTarget:
+        falling = sorted(set(self.values), reverse=self.unit != "speedup")
+        if list(self.values) != falling or len({f"{value:g}" for value in falling}) < len(falling):
+            raise ValueError(
+                "each model is made from the one before it: give speedups that rise, or shares that fall, "
+                "in six digits or less"
+            )
         return self
 
 
@@ -73,11 +124,28 @@ class PruneConfig(TrainingConfig, LossConfig):
         Field(description="`reconstruct` only: solve output projections anew, or one factor for each unit that stays"),
     ] = "weights"
     rounds: Annotated[Positive, Field(description="prune so many times, and train in between")] = 1
+    schedule: Annotated[
+        Literal["linear", "cubic"],
+        Field(description="`rounds` only: equal steps, or large ones first and small ones last"),
+    ] = "linear"
+
+    def members(self) -> dict[str | None, PruneConfig]:
+        """The pruning of every member of a family by its name, the largest model first; None: the only one."""
+        if self.target is None or len(self.target.values) == 1:
+            first = self.target and next(iter(self.target.each().values()))
+            return {None: self.model_copy(update={"target": first})}
+        return {name: self.model_copy(update={"target": target}) for name, target in self.target.each().items()}
 
     @model_validator(mode="after")
     def _search_or_ratio(self) -> PruneConfig:
         if self.target is not None and self.hidden_ratio:
             raise ValueError("target: the search shapes heads and neurons only; set hidden_ratio=0")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_hidden_state(self) -> PruneConfig:
+        if self.reconstruct and self.hidden_ratio:
+            raise ValueError("reconstruct needs the whole hidden state to compare with; set hidden_ratio=0")
         return self
 
 
@@ -101,6 +169,15 @@ class QuantizeConfig(Strict):
 
     stage: Literal["quantize"] = "quantize"
     schemes: Annotated[tuple[Scheme, ...], Field(min_length=1)] = ("w8a8_dynamic",)
+
+
+def named(name: str, member: str | None) -> str:
+    """What belongs to a member of a family, told apart from the same of the others.
+
+    >>> named("onnx-fp32", "2x"), named("onnx-fp32", None)
+    ('2x-onnx-fp32', 'onnx-fp32')
+    """
+    return name if member is None else f"{member}-{name}"
 
 
 Stage = Annotated[

@@ -80,12 +80,11 @@ def pruned_config(config: Config, prune: PruneConfig) -> dict[str, Any]:
 
 
 def pruned_shape(shape: Shape, prune: PruneConfig) -> Shape:
-    """What the ratios leave of every layer; with a target, about what it leaves."""
+    """What the ratios leave of every layer; with a target, about what it leaves, of a family's first member."""
 
-    target = prune.target
     ffn_ratio, head_ratio = prune.ffn_ratio, prune.head_ratio
-    if target is not None:  # a search will shape each layer; all alike is what can be said before
-        ffn_ratio = head_ratio = 1 - (1 / target.speedup if target.speedup else target.params or target.macs or 1)
+    if prune.target is not None:  # a search will shape each layer; all alike is what can be said before
+        ffn_ratio = head_ratio = 1 - prune.target.left
 
     def narrow(layer: LayerShape) -> LayerShape:
         neurons = tuple(kept_width(width, ffn_ratio, prune.round_to) for width in layer.neurons)

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from edgetf.config.recipe import Recipe
 from edgetf.core.artifact import Artifact, Spec
 from edgetf.core.device import DeviceProfile, load_device
 from edgetf.core.files import read_json, write_json
 from edgetf.core.metrics import Metric, compare_with_teacher
 from edgetf.core.progress import Report
-from edgetf.report.card import write_card
+from edgetf.report.card import card
+from edgetf.report.cost import counted, variant_remarks
 from edgetf.stages.context import Context
 from edgetf.validation.evaluation import Evaluation, write_evaluation
 from edgetf.validation.golden import deployable_model, runtime_logits
@@ -51,12 +53,12 @@ def deliver_variant(
     reference: Artifact,
     devices: list[DeviceProfile],
     settings: Settings,
-    recipe_name: str,
-    task: str,
+    recipe: Recipe,
+    made_by: str,
     report: Report,
     out: Path,
 ) -> tuple[Spec, float]:
-    """A variant with its numbers on every device and its model card."""
+    """A variant of the model that a stage of the kind `made_by` made, with its numbers on every device and its card."""
     started = time.monotonic()
     _link(exported, out)
     rows = []
@@ -70,7 +72,11 @@ def deliver_variant(
     metrics = [Metric.from_json(record) for record in measured.metrics] if measured else []
     spec = _describe(out, exported, rows, metrics)
     spec = replace(spec, details={**spec.details, "reference": REFERENCE})
-    write_card(out, exported, [asdict(row) for row in rows], recipe_name, task)
+    seq_len = settings.seq_len or recipe.data.max_length
+    own, teacher = counted(exported, seq_len), counted(reference, seq_len)
+    said = variant_remarks(made_by, own, teacher, rows)
+    text = card(exported, [asdict(row) for row in rows], recipe.name, recipe.task, (own, teacher), said)
+    (out / "README.md").write_text(text, encoding="utf-8")
     return spec, time.monotonic() - started
 
 

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from edgetf.core.artifact import Artifact
 from edgetf.core.metrics import Metric, find_metric
+from edgetf.report.cells import counted_cells
+from edgetf.report.cost import Counted
 from edgetf.report.words import fraction, mebibytes, milliseconds
 
 
-def card(artifact: Artifact, rows: list[dict[str, Any]], recipe_name: str, task: str) -> str:
-    """The Markdown text; `rows` are the variant's device rows."""
+def card(
+    artifact: Artifact,
+    rows: list[dict[str, Any]],
+    recipe_name: str,
+    task: str,
+    cost: tuple[Counted, Counted],
+    remarks: Sequence[str] = (),
+) -> str:
+    """The Markdown text; `rows` are the variant's device rows, `cost` is its own and its teacher's."""
     spec, details = artifact.spec, artifact.spec.details
     metrics = [Metric.from_json(record) for record in (rows[0]["metrics"] if rows else [])]
-    size = sum(entry.size_bytes for entry in artifact.manifest.files if entry.path == spec.model_file)
+    own, teacher = cost
+    params, macs, size = counted_cells(vars(own), vars(teacher))
     lines = [
         "---",
         "library_name: edgetf",
@@ -26,8 +36,9 @@ def card(artifact: Artifact, rows: list[dict[str, Any]], recipe_name: str, task:
         "",
         "| | |",
         "|--|--|",
-        f"| file | `{spec.model_file}`, {mebibytes(size)} |",
-        f"| parameters | {f'{spec.params:,}' if spec.params else '–'} |",
+        f"| file | `{spec.model_file}`, {size} |",
+        f"| parameters | {params} |",
+        f"| multiply-accumulates of {own.seq_len} tokens | {macs} |",
         f"| classes | {', '.join(details['label_names'])} |",
         f"| input | {', '.join(details['inputs'])}, {details['input_dtype']}, up to {details['max_length']} tokens |",
     ]
@@ -45,7 +56,9 @@ def card(artifact: Artifact, rows: list[dict[str, Any]], recipe_name: str, task:
     lines += [f"| {m.name} | {fraction(m)} | {_interval(m)} | {m.n} |" for m in metrics]
     lines += ["", "| device | p50 | p90 | teacher's fp32 ONNX | speed-up | peak RSS | load |", "|--|--|--|--|--|--|--|"]
     lines += [_device_line(row) for row in rows]
+    lines += ["", *(f"On its speed: {line}.\n" for line in remarks)]
     lines += [
+        "In brackets: against the teacher's fp32 ONNX file. Parameters and multiply-accumulates are counted.",
         "",
         "`golden.jsonl` holds texts with their ids and logits: an app that gives the same logits runs the same model.",
         "`evaluation.jsonl`, with the rows behind these numbers, stands beside the teacher's file of the run.",
@@ -75,8 +88,3 @@ def _device_line(row: dict[str, Any]) -> str:
         f"| {milliseconds(row['latency_p50_ms'])} | {milliseconds(row['latency_p90_ms'])} "
         f"| {milliseconds(reference)} | {speedup} | {rss} | {milliseconds(row['load_ms'])} |"
     )
-
-
-def write_card(folder: Path, artifact: Artifact, rows: list[dict[str, Any]], recipe_name: str, task: str) -> None:
-    """Write README.md into a folder that is not yet sealed."""
-    (folder / "README.md").write_text(card(artifact, rows, recipe_name, task), encoding="utf-8")

@@ -5,15 +5,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgetf.config.recipe import Recipe
+from edgetf.config.stages import PruneConfig
 from edgetf.core.artifact import Artifact
 from edgetf.core.budget import Verdict
+from edgetf.report.cost import Counted, counted, faster_than, remark, variant_remarks
 from edgetf.validation.validate import DeviceRow, judged, row_from_json
 
 SCHEMA = 1
-StageArtifacts = tuple[str, list[Artifact], bool, Artifact | None]
+
+
+class StageResult(NamedTuple):
+    """What a stage made, whether all of it was there already, and the file that its numbers were taken on."""
+
+    name: str
+    artifacts: list[Artifact]
+    cached: bool
+    measured: Artifact | None
+    member: str | None = None  # of a family
+
+    @property
+    def shown(self) -> Artifact:
+        """Whose numbers stand for the stage: those of the fp32 ONNX file of its checkpoint, or of its first variant."""
+        return self.measured or self.artifacts[0]
+
+
+class VariantResult(NamedTuple):
+    """A file that ships, with its device rows."""
+
+    artifact: Artifact
+    rows: list[DeviceRow]
+    member: str | None = None
+    made_by: str = "export"  # the kind of the stage that made the model
 
 
 def _host(artifact: Artifact | None) -> dict[str, Any] | None:
@@ -31,12 +56,15 @@ def document(
     seconds: float,
     made: dict[str, Any],
     reference: Artifact | None,
-    stages: Sequence[StageArtifacts],
-    variants: Sequence[tuple[Artifact, list[DeviceRow]]],
+    stages: Sequence[StageResult],
+    variants: Sequence[VariantResult],
 ) -> dict[str, Any]:
     """Put everything together, and judge every row by the recipe's budget."""
-    judged_variants = [(artifact, [judged(row, recipe.budget) for row in rows]) for artifact, rows in variants]
-    verdict, best = _overall(judged_variants)
+    variants = [variant._replace(rows=[judged(row, recipe.budget) for row in variant.rows]) for variant in variants]
+    verdict, best = _overall([(variant.artifact, variant.rows) for variant in variants])
+    seq_len = recipe.validation.seq_len or recipe.data.max_length
+    teacher = counted(reference, seq_len) if reference else None
+    said = _stage_remarks(stages, teacher, seq_len)
     return {
         "schema": SCHEMA,
         "recipe": recipe.name,
@@ -46,9 +74,10 @@ def document(
         "verdict": verdict,
         "best": best,
         "budget": recipe.budget,
-        "teacher": _teacher(reference),
-        "stages": [_stage(*stage) for stage in stages],
-        "variants": [_variant(artifact, rows, run) for artifact, rows in judged_variants],
+        "teacher": _teacher(reference, seq_len),
+        "stages": [_stage(stage, seq_len, lines) for stage, lines in zip(stages, said, strict=True)],
+        "variants": [_variant(variant, run, teacher, seq_len, _said_of(variant, stages, said)) for variant in variants],
+        "family": _family(recipe, variants),
         "resolved_recipe": recipe.model_dump(mode="json"),
     }
 
@@ -71,48 +100,94 @@ def _overall(variants: Sequence[tuple[Artifact, list[DeviceRow]]]) -> tuple[Verd
     return ("fail" if "fail" in everything else "not_measured"), None
 
 
-def _teacher(reference: Artifact | None) -> dict[str, Any] | None:
+def _teacher(reference: Artifact | None, seq_len: int) -> dict[str, Any] | None:
     if reference is None:
         return None
     row = _host(reference)
     return {
         "name": reference.manifest.name,
         "params": reference.spec.params,
+        "macs": counted(reference, seq_len).macs,
         "size_bytes": reference.manifest.size_bytes,
         "metrics": [metric.to_json() for metric in reference.spec.metrics],
         "latency_p50_ms": row["latency_p50_ms"] if row else None,
     }
 
 
-def _stage(name: str, artifacts: list[Artifact], cached: bool, measured: Artifact | None) -> dict[str, Any]:
-    """One stage; its numbers are those of the fp32 ONNX file of its checkpoint, or of its first variant."""
-    row = _host(measured)
-    shown = measured or artifacts[0]
+def _stage_remarks(stages: Sequence[StageResult], teacher: Counted | None, seq_len: int) -> list[list[str]]:
+    """What to say of each stage that makes a model smaller: whether it is faster than the model before it."""
+    said: list[list[str]] = []
+    before, than, speedup = teacher, "its teacher", [1.0, 1.0]
+    for stage in stages:
+        said.append([])
+        kind, row = stage.artifacts[0].manifest.stage, _host(stage.measured)
+        if kind not in {"vocabulary", "distill", "prune"} or row is None or not row.get("speedup_ci95"):
+            continue
+        own, interval = counted(stage.shown, seq_len), row["speedup_ci95"]
+        if before is not None and kind != "vocabulary":
+            line = remark(kind, own.macs, before.macs, than, faster_than(interval, speedup), row["device"])
+            said[-1] += [line] if line else []
+        before, than, speedup = own, f"the model before it ({stage.name})", interval
+    return said
+
+
+def _said_of(variant: VariantResult, stages: Sequence[StageResult], said: Sequence[list[str]]) -> list[str]:
+    """The remarks on the stage whose numbers this variant's file gives."""
+    own = [lines for stage, lines in zip(stages, said, strict=True) if stage.measured is variant.artifact]
+    return [line for lines in own for line in lines]
+
+
+def _stage(stage: StageResult, seq_len: int, remarks: list[str]) -> dict[str, Any]:
+    """One stage."""
+    row = _host(stage.measured)
     return {
-        "name": name,
-        "seconds": round(sum(artifact.manifest.seconds for artifact in artifacts), 2),
-        "cached": cached,
-        "params": artifacts[-1].spec.params,
-        "size_bytes": shown.manifest.size_bytes,
-        "metrics": [metric.to_json() for metric in shown.spec.metrics],
+        "name": stage.name,
+        "member": stage.member,
+        "seconds": round(sum(artifact.manifest.seconds for artifact in stage.artifacts), 2),
+        "cached": stage.cached,
+        "params": stage.artifacts[-1].spec.params,
+        "macs": counted(stage.shown, seq_len).macs,
+        "size_bytes": stage.shown.manifest.size_bytes,
+        "metrics": [metric.to_json() for metric in stage.shown.spec.metrics],
         "latency_p50_ms": row["latency_p50_ms"] if row else None,
         "speedup": row["speedup"] if row else None,
+        "remarks": remarks,
     }
 
 
-def _variant(artifact: Artifact, rows: list[DeviceRow], run: Path) -> dict[str, Any]:
-    spec = artifact.spec
+def _family(recipe: Recipe, variants: Sequence[VariantResult]) -> list[dict[str, Any]]:
+    """The members that a prune stage with several targets made, largest first, each judged by its own variants."""
+    prune = next((stage for stage in recipe.stages if isinstance(stage, PruneConfig)), None)
+    found = []
+    for member, config in prune.members().items() if prune else ():
+        if member is not None and config.target is not None:
+            own = [(variant.artifact, variant.rows) for variant in variants if variant.member == member]
+            verdict, best = _overall(own)
+            target = config.target.model_dump(exclude_none=True)
+            found.append({"name": member, "target": target, "verdict": verdict, "best": best})
+    return found
+
+
+def _variant(
+    variant: VariantResult, run: Path, teacher: Counted | None, seq_len: int, remarks: list[str]
+) -> dict[str, Any]:
+    artifact, spec = variant.artifact, variant.artifact.spec
+    own = counted(artifact, seq_len)
+    beside = variant_remarks(variant.made_by, own, teacher, variant.rows) if teacher else []
     return {
         "name": artifact.manifest.name,
+        "member": variant.member,
         "format": spec.kind,
         "scheme": spec.scheme,
         "path": str(run / artifact.manifest.name),
         "params": spec.params,
+        "macs": own.macs,
         "size_bytes": artifact.manifest.size_bytes,
         "quantized_share": spec.details.get("quantized_share"),
         "parity": spec.details.get("parity"),
         "metrics": [metric.to_json() for metric in spec.metrics],
-        "devices": [asdict(row) for row in rows],
+        "remarks": list(dict.fromkeys([*beside, *remarks])),
+        "devices": [asdict(row) for row in variant.rows],
     }
 
 

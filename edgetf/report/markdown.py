@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from edgetf.core.metrics import Metric, find_metric
+from edgetf.report.cells import COST_COLUMNS, FAMILY_COLUMNS, STAGE_COLUMNS, cost_cells, family_cells, stage_cells
+from edgetf.report.cost import remark_lines
 from edgetf.report.document import rows_of
-from edgetf.report.words import fraction, mebibytes, milliseconds, seconds, with_interval
+from edgetf.report.family import Member, members_of
+from edgetf.report.words import fraction, mebibytes, milliseconds, times, with_interval
 from edgetf.validation.validate import DeviceRow
 
 
@@ -20,12 +23,12 @@ def rows_markdown(rows: Sequence[tuple[str, DeviceRow]]) -> str:
     notes = []
     for name, row in rows:
         metrics = [Metric.from_json(record) for record in row.metrics]
-        speedup = f"{row.speedup:.2f} ×" if row.speedup else "–"
-        lines.append(
-            f"| {name} | {row.device} | {with_interval(find_metric(metrics, 'accuracy'))} "
-            f"| {fraction(find_metric(metrics, 'accuracy_drop'))} | {mebibytes(row.size_bytes)} "
-            f"| {milliseconds(row.latency_p50_ms)} | {speedup} | {row.verdict} |"
-        )
+        cells = (
+            name, row.device, with_interval(find_metric(metrics, "accuracy")),
+            fraction(find_metric(metrics, "accuracy_drop")), mebibytes(row.size_bytes),
+            milliseconds(row.latency_p50_ms), times(row.speedup), row.verdict,
+        )  # fmt: skip
+        lines.append(_line(cells))
         if row.verdict != "pass":
             notes += [f"- {name} on {row.device}: {why}" for why in row.why]
     return "\n".join([*lines, "", *notes, ""] if notes else [*lines, ""])
@@ -33,21 +36,26 @@ def rows_markdown(rows: Sequence[tuple[str, DeviceRow]]) -> str:
 
 def run_markdown(record: dict[str, Any]) -> str:
     """A whole report."""
-    lines = [
-        f"# {record['recipe']}: {record['verdict']}",
-        "",
-        "| stage | accuracy | parameters | size | p50 | took |",
-        "|--|--|--|--|--|--|",
-    ]
-    for stage in record["stages"]:
-        metrics = [Metric.from_json(metric) for metric in stage["metrics"]]
-        params = f"{stage['params']:,}" if stage["params"] else "–"
-        lines.append(
-            f"| {stage['name']} | {with_interval(find_metric(metrics, 'accuracy'))} | {params} "
-            f"| {mebibytes(stage['size_bytes'])} | {milliseconds(stage['latency_p50_ms'])} "
-            f"| {seconds(stage['seconds'])} |"
-        )
+    lines = [f"# {record['recipe']}: {record['verdict']}", ""]
+    lines += [*_table(STAGE_COLUMNS, stage_cells(record)), "", *_table(COST_COLUMNS, cost_cells(record)), ""]
+    remarks = [f"- {line}" for line in remark_lines(record)]
     made = record["made"]
-    return "\n".join(
-        [*lines, "", rows_markdown(rows_of(record)), f"edgetf {made['edgetf']}, commit {made['commit']}.", ""]
-    )
+    lines += [*remarks, *([""] if remarks else []), rows_markdown(rows_of(record)), *_family(members_of(record))]
+    return "\n".join([*lines, f"edgetf {made['edgetf']}, commit {made['commit']}.", ""])
+
+
+def _family(members: Sequence[Member]) -> list[str]:
+    """The members of a family, each by its best variant."""
+    if not members:
+        return []
+    note = "By the best variant of each; ● no other member is both as fast and as accurate."
+    return [*_table(FAMILY_COLUMNS, map(family_cells, members)), "", note, ""]
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [_line(columns), f"|{'--|' * len(columns)}", *map(_line, rows)]
+
+
+def _line(cells: Sequence[str]) -> str:
+    """A row of a table."""
+    return f"| {' | '.join(cells)} |"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console, Group
@@ -9,52 +10,53 @@ from rich.table import Table
 from rich.text import Text
 
 from edgetf.core.metrics import Metric, find_metric
-from edgetf.report.words import mebibytes, milliseconds, seconds, with_interval
+from edgetf.report.cells import (
+    COST_COLUMNS,
+    FAMILY_COLUMNS,
+    STAGE_COLUMNS,
+    accuracy_of,
+    cost_cells,
+    family_cells,
+    stage_cells,
+)
+from edgetf.report.cost import remark_lines
+from edgetf.report.document import rows_of
+from edgetf.report.family import Member, members_of
+from edgetf.report.words import mebibytes, milliseconds, seconds, signed, times
 from edgetf.validation.validate import DeviceRow
 
 _STYLE = {"pass": "green", "fail": "red", "not_measured": "yellow"}
 
 
-def _metrics(records: list[dict[str, Any]]) -> list[Metric]:
-    return [Metric.from_json(record) for record in records]
-
-
-def _accuracy(metrics: list[Metric]) -> str:
-    return with_interval(find_metric(metrics, "accuracy") or find_metric(metrics, "dev_accuracy"))
-
-
-def _times(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f} ×"
-
-
 def run_tables(record: dict[str, Any]) -> Group:
-    """Both tables of a report, and its verdict."""
-    return Group(stage_table(record), variant_table(record), _summary(record))
+    """The tables of a report, and its verdict."""
+    family = members_of(record)
+    tables = [stage_table(record), cost_table(record), variant_table(record)]
+    return Group(*tables, *([family_table(family)] if family else []), _summary(record))
 
 
 def stage_table(record: dict[str, Any]) -> Table:
     """What each stage cost and bought; accuracy and milliseconds are those of its exported file."""
-    table = Table(title=f"{record['recipe']}: stages", title_justify="left")
-    for column in ("stage", "accuracy", "parameters", "size", "p50", "speed-up", "took"):
-        table.add_column(column, justify="left" if column == "stage" else "right")
-    teacher = record["teacher"]
-    names = [stage["name"] for stage in record["stages"]]
-    if teacher is not None and "finetune" not in names:
-        table.add_row(
-            "teacher", _accuracy(_metrics(teacher["metrics"])), f"{teacher['params']:,}",
-            mebibytes(teacher["size_bytes"]), milliseconds(teacher["latency_p50_ms"]), _times(1.0), "–",
-        )  # fmt: skip
-    for stage in record["stages"]:
-        is_teacher = stage["name"] == "finetune"
-        table.add_row(
-            "finetune (teacher)" if is_teacher else stage["name"],
-            _accuracy(_metrics(stage["metrics"])),
-            f"{stage['params']:,}" if stage["params"] else "–",
-            mebibytes(stage["size_bytes"]),
-            milliseconds(stage["latency_p50_ms"]),
-            _times(1.0 if is_teacher else stage["speedup"]),
-            seconds(stage["seconds"]) + (" (reused)" if stage["cached"] else ""),
-        )
+    return _table(f"{record['recipe']}: stages", STAGE_COLUMNS, stage_cells(record), left=1)
+
+
+def cost_table(record: dict[str, Any]) -> Table:
+    """What is counted of every variant beside what was measured, with ratios to the teacher."""
+    return _table("variants beside the teacher, counted and measured", COST_COLUMNS, cost_cells(record), left=1)
+
+
+def family_table(members: list[Member]) -> Table:
+    """The members of a family, each by its best variant; what no other member beats is on the front."""
+    return _table("family, each by its best variant", FAMILY_COLUMNS, map(family_cells, members), left=2)
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> Table:
+    """A table whose first columns, so many, hold names and the others numbers; a verdict has its color."""
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number < left or column == "verdict" else "right")
+    for row in rows:
+        table.add_row(*(Text(cell, style=_STYLE.get(cell, "")) for cell in row))
     return table
 
 
@@ -68,17 +70,16 @@ def device_table() -> Table:
 
 def add_device_row(table: Table, name: str, row: DeviceRow) -> None:
     """One variant on one device."""
-    metrics = _metrics(row.metrics)
-    drop = find_metric(metrics, "accuracy_drop")
+    metrics = [Metric.from_json(record) for record in row.metrics]
     table.add_row(
         Text(name),
         Text(row.device),
-        _accuracy(metrics),
-        f"{drop.value:+.4f}" if drop is not None and drop.value is not None else "–",
+        accuracy_of(row.metrics),
+        signed(find_metric(metrics, "accuracy_drop")),
         mebibytes(row.size_bytes),
         milliseconds(row.latency_p50_ms),
         milliseconds(row.latency_p90_ms),
-        _times(row.speedup),
+        times(row.speedup),
         mebibytes(row.peak_rss_bytes),
         Text(row.verdict, style=_STYLE[row.verdict]),
     )
@@ -86,8 +87,6 @@ def add_device_row(table: Table, name: str, row: DeviceRow) -> None:
 
 def variant_table(record: dict[str, Any]) -> Table:
     """All variants of a report."""
-    from edgetf.report.document import rows_of
-
     table = device_table()
     for name, row in rows_of(record):
         add_device_row(table, name, row)
@@ -101,6 +100,11 @@ def _summary(record: dict[str, Any]) -> Text:
     text.append(record["verdict"], style=_STYLE[record["verdict"]])
     if record["best"]:
         text.append(f"; the fastest variant that keeps it: {record['best']}")
+    passed = [member["name"] for member in record.get("family", []) if member["verdict"] == "pass"]
+    if record.get("family"):
+        text.append(f"; members that keep it: {', '.join(passed) or 'none'}")
+    for line in remark_lines(record):
+        text.append(f"\n{line}", style="yellow")
     text.append(f"\nrun: {record['run']}, {seconds(record['seconds'])}")
     return text
 

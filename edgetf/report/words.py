@@ -14,6 +14,38 @@ def mebibytes(size_bytes: float | None) -> str:
     return "–" if size_bytes is None else f"{size_bytes / (1 << 20):.1f} MiB"
 
 
+def millions(value: float | None) -> str:
+    """A count of parameters or operations in millions, with three significant digits or so.
+
+    >>> millions(14_734_085), millions(1_512_000_000), millions(51_234), millions(None)
+    ('14.7 M', '1512 M', '0.051 M', '–')
+    """
+    if value is None:
+        return "–"
+    digits = 0 if value >= 1e8 else 1 if value >= 1e7 else 2 if value >= 1e6 else 3
+    return f"{value / 1e6:.{digits}f} M"
+
+
+def times(value: float | None) -> str:
+    """A speed-up.
+
+    >>> times(4.5), times(None)
+    ('4.50 ×', '–')
+    """
+    return "–" if value is None else f"{value:.2f} ×"
+
+
+def times_less(value: float | None, whole: float | None) -> str:
+    """How a cost compares with that of the teacher, to stand behind it.
+
+    >>> times_less(25, 100), times_less(150, 100), times_less(100, 100), times_less(None, 100)
+    (' (1/4.0)', ' (1.5 ×)', '', '')
+    """
+    if not value or not whole or value == whole:
+        return ""
+    return f" (1/{whole / value:.1f})" if value < whole else f" ({value / whole:.1f} ×)"
+
+
 def milliseconds(value: float | None) -> str:
     """Three significant digits or so.
 
@@ -32,6 +64,15 @@ def fraction(metric: Metric | None) -> str:
     ('0.9500', '–')
     """
     return "–" if metric is None or metric.value is None else f"{metric.value:.4f}"
+
+
+def signed(metric: Metric | None) -> str:
+    """A metric that may be either side of 0.
+
+    >>> signed(Metric("accuracy_drop", 0.0123)), signed(None)
+    ('+0.0123', '–')
+    """
+    return "–" if metric is None or metric.value is None else f"{metric.value:+.4f}"
 
 
 def with_interval(metric: Metric | None) -> str:

@@ -5,7 +5,9 @@ layer loses the same share, and uniform widths stay loadable by plain transforme
 every layer that keeps most importance under a target of weights, multiply-accumulates or measured latency.
 
 Sources: edgetf.algorithms.importance, .search and .reconstruction. Pruning in rounds with distillation in between is
-how ZipLM (Kurtic et al. 2023) and CoFi (Xia et al. 2022) reach small models.
+how ZipLM (Kurtic et al. 2023) and CoFi (Xia et al. 2022) reach small models; ZipLM also makes a family of them in one
+go, each from the one before. The cubic schedule of the rounds is that of Zhu & Gupta (2017), as in oBERT (Kurtic et
+al. 2022).
 """
 
 from __future__ import annotations
@@ -13,16 +15,16 @@ from __future__ import annotations
 import copy
 import shutil
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from edgetf.algorithms.search import joint_losses, separate_losses
 from edgetf.config.stages import PruneConfig
 from edgetf.core.artifact import CHECKPOINT, Artifact, Spec
-from edgetf.core.errors import ConfigError
 from edgetf.core.files import read_json, write_json
 from edgetf.models.checkpoint import load_classifier, save_classifier
 from edgetf.models.families.family import Shape
@@ -41,29 +43,47 @@ DONE = "done.json"  # what a search found, written last
 
 
 def run(
-    config: PruneConfig, source: Artifact, context: Context, out: Path, deployment: Deployment
+    config: PruneConfig,
+    source: Artifact,
+    context: Context,
+    out: Path,
+    deployment: Deployment,
+    dense: Artifact | None = None,
 ) -> tuple[Spec, float]:
-    """Prune and recover, in rounds; gives the spec of the smaller checkpoint and the seconds it took."""
+    """Prune and recover, in rounds; gives the spec of the smaller checkpoint and the seconds it took.
+
+    A member of a family goes on from `source`, the member before it, but its target is a share of the `dense` model.
+    What matters is asked anew each time: a model that has lost units and recovered uses the others differently.
+    """
     started = time.monotonic()
-    if config.reconstruct and config.hidden_ratio:
-        raise ConfigError("prune: reconstruct needs the whole hidden state to compare with; set hidden_ratio=0")
     model = load_classifier(source.path)
-    before = model_shape(model)
-    search = Search(config, model, deployment, context.report) if config.target else None
+    whole = model if dense is None else load_classifier(dense.path)
+    before = model_shape(whole)
     details: dict[str, Any] = {"before": asdict(before)}
-    for number in range(1, config.rounds):
-        folder = out / CHECKPOINT / f"round-{number}"
-        if not (folder / DONE).is_file():
-            model = _pruned(model, before, search, number, config, source, context, out)
-            _recover(model, config, source, context, folder, details)
-            shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
-            write_json(folder / DONE, {})
-        model = load_classifier(folder)
-    model = _pruned(model, before, search, config.rounds, config, source, context, out)
+    start = model_shape(model)
+    with _search(config, whole, start, deployment, context) as search:
+        del whole
+        for number in range(1, config.rounds):
+            folder = out / CHECKPOINT / f"round-{number}"
+            if not (folder / DONE).is_file():
+                model = _pruned(model, before, search, number, config, source, context, out)
+                _recover(model, config, source, context, folder, details)
+                shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+                write_json(folder / DONE, {})
+            model = load_classifier(folder)
+        model = _pruned(model, before, search, config.rounds, config, source, context, out)
     if search and (remark := search.remark()):
         context.say(remark)  # before the training, which may take hours
+    if search and dense and model_shape(model) == start:
+        context.say(f"prune: nothing was removed for {search.found['target']}: the member before costs no more already")
     details |= {"after": asdict(model_shape(model)), **({"search": search.found} if search else {})}
     return _recover(model, config, source, context, out, details), time.monotonic() - started
+
+
+def _search(
+    config: PruneConfig, dense: Any, start: Shape, deployment: Deployment, context: Context
+) -> AbstractContextManager[Search | None]:
+    return Search(config, dense, deployment, context.report, start) if config.target else nullcontext()
 
 
 def _pruned(
@@ -75,7 +95,7 @@ def _pruned(
     if not (folder / DONE).is_file():
         dense = copy.deepcopy(model) if config.reconstruct else None
         importance, pulls = _importance(model, config, source, context)
-        share = number / config.rounds
+        share = share_behind(number, config.rounds, config.schedule)
         if search:
             shape = search.shape(model, share, importance, _losses(config, importance, pulls))
         else:
@@ -92,6 +112,21 @@ def _pruned(
     elif search:
         search.found |= read_json(folder / DONE)
     return load_classifier(folder)
+
+
+def share_behind(number: int, rounds: int, schedule: Literal["linear", "cubic"]) -> float:
+    """The share of the way that is behind after round `number` of `rounds`: k / n, or 1 - (1 - k / n)³.
+
+    The cubic one takes most while there is much to take, and leaves small steps for the end, where each one costs
+    more. With ratios the way is the share that is removed, with a target the logarithm of the cost.
+
+    >>> [share_behind(k, 4, "linear") for k in range(5)]
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+    >>> [share_behind(k, 4, "cubic") for k in range(5)]
+    [0.0, 0.578125, 0.875, 0.984375, 1.0]
+    """
+    gone = number / rounds
+    return gone if schedule == "linear" else 1 - (1 - gone) ** 3
 
 
 def _importance(

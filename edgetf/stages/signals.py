@@ -1,4 +1,7 @@
-"""Which layers of student and teacher are compared, and which of their states the terms of the loss need."""
+"""Which layers of student and teacher are compared, and which of their states the terms of the loss need.
+
+A plan asks this before any work, so nothing here imports torch.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from dataclasses import dataclass
 from edgetf.config.training import LossConfig
 from edgetf.core.errors import ConfigError
 from edgetf.models.students import spread_layers
-from edgetf.training.taps import PROJECTIONS
 
+PROJECTIONS = ("query", "key", "value")
 Pairs = list[tuple[int, int]]  # student layer, teacher layer
 
 
@@ -51,10 +54,7 @@ def wanted_signals(config: LossConfig, student_heads: list[int], teacher_heads: 
     Raises:
         ConfigError: a layer that the teacher lacks, or no layer left to compare.
     """
-    layers, own = len(teacher_heads), len(student_heads)
-    pairs = layer_pairs(config.layer_map, own, layers)
-    if not pairs and (config.hidden or config.attention):
-        raise ConfigError("layer_map: got null for every layer, but hidden and attention compare layers; name one")
+    layers, pairs = len(teacher_heads), _compared(config, student_heads, teacher_heads)
     ours: list[str] = []
     theirs: list[str] = []
     if config.embedding:
@@ -74,6 +74,18 @@ def wanted_signals(config: LossConfig, student_heads: list[int], teacher_heads: 
         ours += [f"{kind}.{last}" for kind in PROJECTIONS]
         theirs += [f"{kind}.{source}" for kind in PROJECTIONS]
     return Wanted(pairs, tuple(dict.fromkeys(ours)), tuple(dict.fromkeys(theirs)))
+
+
+def _compared(config: LossConfig, student_heads: list[int], teacher_heads: list[int]) -> Pairs:
+    """The pairs of layers, each with something to compare where it will have a turn of its own."""
+    pairs = layer_pairs(config.layer_map, len(student_heads), len(teacher_heads))
+    if not pairs and (config.hidden or config.attention):
+        raise ConfigError("layer_map: got null for every layer, but hidden and attention compare layers; name one")
+    if config.progressive and not config.hidden:  # in its turn, a pair has nothing but its attention to learn
+        pairs = [(mine, other) for mine, other in pairs if student_heads[mine] and teacher_heads[other]]
+        if not pairs:
+            raise ConfigError("progressive: no two layers that are compared have heads; give hidden a weight")
+    return pairs
 
 
 def last_with_heads(heads: list[int]) -> int:

@@ -39,9 +39,15 @@ Losses = dict[Unit, Array]  # what is lost by the number of units removed, (U + 
 
 
 class Search:
-    """Finds shapes for one model; `found` says what was predicted and measured."""
+    """Finds shapes for one model; `found` says what was predicted and measured.
 
-    def __init__(self, config: PruneConfig, model: Any, deployment: Deployment, report: Report) -> None:
+    The files that it times lie in a folder of their own, which goes at the end of a ``with`` block.
+    """
+
+    def __init__(
+        self, config: PruneConfig, model: Any, deployment: Deployment, report: Report, start: Shape | None = None
+    ) -> None:
+        """A search of shapes that cost a share of `model`, which was narrowed to `start` before."""
         if config.target is None:
             raise ValueError("a search needs a target")
         self.config, self.target, self.deployment = config, config.target, deployment
@@ -49,14 +55,21 @@ class Search:
         self.sizes = all_widths(self.dense, config.round_to)
         self.table = cost_table(self.target, model, deployment, config.round_to, self.sizes, report)
         self.total = self.table.predict(self.dense)
+        self.start = self.table.predict(start or self.dense)
         self.scale = 1.0
         self.found: dict[str, Any] = {"target": self.target.model_dump(exclude_none=True)}
-        self._folder = tempfile.TemporaryDirectory()
-        if self.target.speedup is not None:
+        self._folder = tempfile.TemporaryDirectory(prefix="edgetf-search-")
+        if self.target.unit == "speedup":
             self._dense_file = write_model(model, deployment, Path(self._folder.name) / "dense")
             self.dense_ms = time_models([self._dense_file], deployment)[0]
             self.scale = self.dense_ms / self.total
             self.found |= {"dense_ms": self.dense_ms, "table_ms": self.total}
+
+    def __enter__(self) -> Search:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._folder.cleanup()
 
     def shape(self, model: Any, share: float, importance: Importance, losses: Losses) -> Shape:
         """The shape after this share of the way to the target; the whole way is measured where it is a latency.
@@ -66,12 +79,12 @@ class Search:
         Raises:
             ConfigError: even a model without heads and neurons costs more.
         """
-        limit = self.total * self._wanted() ** share
+        limit = self.start ** (1 - share) * (self.total * self.target.left) ** share
         shape = self._best(model, limit, losses)
         self.found["predicted"] = self.table.predict(shape) * self.scale
-        if self.target.speedup is None or share < 1:
+        if self.target.unit != "speedup" or share < 1:
             return shape
-        goal = self.dense_ms / self.target.speedup
+        goal = self.dense_ms * self.target.left
         trials: list[tuple[float, Shape]] = []
         for attempt in range(CORRECTIONS + 1):
             measured = self._measure(model, shape, importance, attempt)
@@ -88,18 +101,13 @@ class Search:
 
     def remark(self) -> str | None:
         """What to tell the user of a speed-up that was missed; None if none was asked for, or it came near enough."""
-        wanted, measured = self.target.speedup, self.found.get("measured_speedup")
-        if wanted is None or measured is None or abs(measured - wanted) <= FAR * wanted:
+        wanted, measured = self.target.values[0], self.found.get("measured_speedup")
+        if measured is None or abs(measured - wanted) <= FAR * wanted:
             return None
         return (
             f"prune.target.speedup: wanted {wanted:g}, measured {measured:.2f} after {CORRECTIONS} corrections; "
             "timings scatter where other work runs beside them: stop that work and run again with --fresh"
         )
-
-    def _wanted(self) -> float:
-        """The share of the cost that is left."""
-        target = self.target
-        return 1 / target.speedup if target.speedup else float(target.params or target.macs or 1)
 
     def _best(self, model: Any, limit: float, losses: Losses) -> Shape:
         now, family, parts = model_shape(model), family_of(model.config.model_type), feed_forwards_of(model)
@@ -144,14 +152,14 @@ def cost_table(
     target: PruneTarget, model: Any, deployment: Deployment, multiple: int, sizes: list[int], report: Report
 ) -> LatencyTable:
     """What heads and neurons cost in the unit of the target."""
-    if target.speedup is not None:
+    if target.unit == "speedup":
         return latency_table(model.config.to_dict(), deployment, multiple, report)
     shape = model_shape(model)
     heads = max(layer.heads for layer in shape.layers)
     config = model.config.to_dict()
     narrow = family_of(config["model_type"]).attention_width  # MobileBERT's layers work in a bottleneck
     width = shape.hidden_size if narrow is None else int(config[narrow])
-    scores = 0 if target.params is not None else 2 * deployment.seq_len
+    scores = 0 if target.unit == "params" else 2 * deployment.seq_len
     head = shape.head_width * (3 * width + shape.hidden_size + scores)  # values come from the hidden state itself
     by_heads = {count: float(count * head) for count in range(heads + 1)}
     by_neurons = {size: float(2 * size * width) for size in sizes}

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from edgetf.models.families import family_of
 from edgetf.models.slicing import layers_of
 
-PROJECTIONS = ("query", "key", "value")
-
 
 class Taps:
     """Keeps the named signals of every forward pass, until it is closed."""

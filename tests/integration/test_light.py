@@ -23,6 +23,7 @@ LIGHT = (
     "edgetf.config.load",
     "edgetf.core.artifact",
     "edgetf.core.device",
+    "edgetf.pipeline.plan",
     "edgetf.report.document",
     "edgetf.report.table",
     "edgetf.runtime.litert",

@@ -244,7 +244,7 @@ def test_report_shows_the_run_again(cli: Cli, tiny_run: TinyRun, tmp_path: Path)
     assert done.returncode == 0
     assert "tflite-w8a8_dynamic" in done.stdout
     assert ElementTree.parse(junit).getroot().find("testsuite") is not None
-    assert "| finetune |" in markdown.read_text()
+    assert "| finetune (teacher) |" in markdown.read_text()
     assert json.loads(cli("report", tiny_run.folder, "--json").stdout)["recipe"] == "tiny"
     assert cli("report", tmp_path).returncode == 3
     assert cli("report", tiny_run.folder, "--junit", tmp_path / "no" / "x.xml").returncode == 2

@@ -302,6 +302,13 @@ class TestSignals:
         assert wanted.student == ("query.0", "key.0", "value.0")
         assert wanted_signals(LossConfig(attention=1), [2, 2], [0, 4]).student == ("query.1", "key.1")
 
+    def test_one_after_the_other_only_layers_with_something_to_learn_have_a_turn(self) -> None:
+        progressive = {"attention": 1, "progressive": 0.5}
+        assert wanted_signals(LossConfig(**progressive), [2, 0], [4, 4]).pairs == [(0, 0)]
+        assert wanted_signals(LossConfig(**progressive, hidden=1), [2, 0], [4, 4]).pairs == [(0, 0), (1, 1)]
+        with pytest.raises(ConfigError, match="progressive: no two layers that are compared have heads"):
+            wanted_signals(LossConfig(**progressive), [0, 0], [4, 4])
+
     @pytest.mark.parametrize("layer", [2, -3])
     def test_a_relation_layer_that_there_is_not(self, layer: int) -> None:
         with pytest.raises(ConfigError, match=f"relation_layer: got {layer}, allowed: -2 to 1"):

@@ -38,6 +38,20 @@ def test_a_target_has_fewer_weights_the_lower_it_is(tiny: Tiny) -> None:
     assert params(tiny, "prune.round_to=8", "prune.target.speedup=2") == found[1]
 
 
+def test_a_family_is_planned_member_by_member(tiny: Tiny) -> None:
+    plan = planned(tiny, "prune.round_to=8", "prune.target.params=[0.5,0.25]", 'export.formats=["onnx"]')
+    single = [params(tiny, "prune.round_to=8", f"prune.target.params={share}") for share in (0.5, 0.25)]
+    assert [student.cost.params for student in plan.students] == single
+    record = plan.to_json()
+    assert [(member["name"], member["params"]) for member in record["family"]] == [
+        ("0.5params", single[0]),
+        ("0.25params", single[1]),
+    ]
+    assert record["student"]["params"] == single[0]
+    assert record["variants"][::2] == ["0.5params-onnx-fp32", "0.25params-onnx-fp32"]
+    assert planned(tiny, "prune.round_to=8", "prune.target.params=[0.5]").to_json()["family"] == []
+
+
 def test_a_narrower_hidden_state_has_fewer_weights(tiny: Tiny) -> None:
     kept = ["prune.ffn_ratio=0", "prune.round_to=8"]
     assert params(tiny, *kept) == params(tiny)
@@ -74,3 +88,46 @@ def test_unlabelled_texts_take_time_but_change_no_split(tiny: Tiny, tmp_path: Pa
 def test_a_student_wider_than_its_teacher_is_refused(tiny: Tiny, words: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         planned(tiny, *words)
+
+
+NO_LAYER = "layer_map: got null for every layer, but hidden and attention compare layers; name one"
+HIDDEN = {"hidden": 1, "progressive": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"layer_map": [0, 1]}, "layer_map: got 2 layers, allowed: the student's 1"),
+        ({"layer_map": [2]}, "layer_map: got 2, allowed: 0 to 1"),
+        ({"layer_map": [-1]}, "layer_map: got -1, allowed: 0 to 1"),
+        ({"layer_map": [None], **HIDDEN}, NO_LAYER),
+        ({"layer_map": [None], "attention": 1, "progressive": 1}, NO_LAYER),
+        ({"relations": 1, "relation_heads": 4, "relation_layer": 2}, "relation_layer: got 2, allowed: -2 to 1"),
+        ({"relations": 1, "relation_heads": 3}, "relation_heads: got 3, allowed: a divisor of 32"),
+    ],
+    ids=str,
+)
+def test_what_a_loss_cannot_compare_is_found_in_every_stage(
+    tiny: Tiny, fields: dict[str, object], message: str
+) -> None:
+    """Before any work, and of all stages at once: the training would come to it hours later."""
+    heads = {"head_ratio": 0, "round_to": 8}
+    stages = [
+        {"stage": "finetune"},
+        {"stage": "distill", "name": "general", **fields},
+        {"stage": "distill", **fields},
+        {"stage": "prune", **heads, **fields},
+        {"stage": "export"},
+    ]
+    with pytest.raises(ConfigError) as caught:
+        make_plan(load_recipe(str(tiny.recipe), [f"stages={json.dumps(stages)}"]), allow_larger=True)
+    for name, problem in zip(("general", "distill", "prune"), caught.value.problems, strict=True):
+        assert problem.startswith(f"{name}.{message}")
+
+
+@pytest.mark.parametrize("target", [{"params": 0.5}, {"speedup": 2}], ids=str)
+def test_a_target_keeps_the_layers_that_a_map_names(tiny: Tiny, target: dict[str, float]) -> None:
+    words = [f"prune.target={json.dumps(target)}", "prune.hidden=1", "prune.round_to=8"]
+    planned(tiny, *words, "prune.layer_map=[1]")
+    with pytest.raises(ConfigError, match="^prune.layer_map: got 2 layers, allowed: the student's 1$"):
+        planned(tiny, *words, "prune.layer_map=[0,1]")

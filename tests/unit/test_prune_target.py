@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,7 +58,11 @@ def sealed(folder: Path, write: Callable[[Path], tuple[Spec, float]]) -> Artifac
     return seal(folder, stage="test", key=folder.name, parents=(), made={}, write=write)
 
 
-def context_of(teacher: Artifact | None = None) -> Context:
+def quiet(remark: str) -> None:
+    """A remark to nobody."""
+
+
+def context_of(teacher: Artifact | None = None, say: Callable[[str], None] = quiet) -> Context:
     recipe = Recipe.model_validate(
         {
             "name": "tiny",
@@ -65,7 +71,7 @@ def context_of(teacher: Artifact | None = None) -> Context:
             "stages": [{"stage": "export", "formats": ["onnx"]}],
         }
     )
-    made = Context(recipe, DATA, report=silent, say=lambda remark: None)
+    made = Context(recipe, DATA, report=silent, say=say)
     return made if teacher is None else made.with_teacher(teacher)
 
 
@@ -85,9 +91,13 @@ def mobilebert(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     return teacher_of("mobilebert", tmp_path_factory.mktemp("mobilebert"))
 
 
-def pruned(teacher: Artifact, out: Path, **settings: Any) -> Artifact:
-    config = PruneConfig(**{**SETTINGS, **settings})
-    return sealed(out, lambda folder: prune.run(config, teacher, context_of(teacher), folder, DEPLOYMENT))
+def pruned(
+    teacher: Artifact, out: Path, after: Artifact | None = None, say: Callable[[str], None] = quiet, **settings: Any
+) -> Artifact:
+    """The teacher, pruned; or a member of its family that goes on `after` another one."""
+    config, context = PruneConfig(**{**SETTINGS, **settings}), context_of(teacher, say)
+    source, dense = (teacher, None) if after is None else (after, teacher)
+    return sealed(out, lambda folder: prune.run(config, source, context, folder, DEPLOYMENT, dense))
 
 
 def shape_of(artifact: Artifact) -> Shape:
@@ -233,6 +243,64 @@ class TestSpeedup:
         with pytest.raises(ConfigError, match=r"prune\.target: got .*100"):
             pruned(bert, tmp_path / "3", target={"speedup": 100.0}, round_to=2)
 
+    @pytest.mark.parametrize("speedup", [1.5, 100.0], ids=["reached", "refused"])
+    def test_leaves_no_timed_files_behind(
+        self, bert: Artifact, tmp_path: Path, timed: list[list[Shape]], monkeypatch: pytest.MonkeyPatch, speedup: float
+    ) -> None:
+        trials = tmp_path / "trials"
+        trials.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(trials))
+        with contextlib.suppress(ConfigError):
+            pruned(bert, tmp_path / "3", target={"speedup": speedup}, round_to=2)
+        assert timed
+        assert not list(trials.iterdir())
+
+
+class TestFamily:
+    """Each member goes on from the one before, and its target is of the model before all pruning."""
+
+    def test_counts_from_the_dense_model(self, bert: Artifact, tmp_path: Path) -> None:
+        large = pruned(bert, tmp_path / "large", target={"params": 0.5})
+        small = pruned(bert, tmp_path / "small", after=large, target={"params": 0.25})
+        whole, one, other = (weights_of(load_classifier(artifact.path)) for artifact in (bert, large, small))
+        assert one <= 0.5 * whole
+        assert 0.25 - 0.07 <= other / whole <= 0.25
+        assert small.spec.details["before"] == large.spec.details["before"]
+        for wide, narrow in zip(shape_of(large).layers, shape_of(small).layers, strict=True):
+            assert narrow.heads <= wide.heads and narrow.neurons <= wide.neurons
+
+    def test_keeps_what_the_member_before_has_learned(self, bert: Artifact, tmp_path: Path) -> None:
+        large = pruned(bert, tmp_path / "large", target={"params": 0.5}, epochs=1)
+        said: list[str] = []
+        same = pruned(bert, tmp_path / "same", after=large, say=said.append, target={"params": 0.5})
+        assert said == ["prune: nothing was removed for {'params': 0.5}: the member before costs no more already"]
+        ours, theirs = (load_classifier(artifact.path).state_dict() for artifact in (same, large))
+        assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+    def test_is_timed_against_the_dense_model(self, bert: Artifact, tmp_path: Path, timed: list[list[Shape]]) -> None:
+        large = pruned(bert, tmp_path / "large", target={"speedup": 1.25}, round_to=2)
+        small = pruned(bert, tmp_path / "small", after=large, target={"speedup": 1.6}, round_to=2)
+        found = small.spec.details["search"]
+        assert found["dense_ms"] == large.spec.details["search"]["dense_ms"]
+        assert found["measured_speedup"] == pytest.approx(1.6, rel=0.031)
+        assert timed[-1] == [shape_of(bert), shape_of(small)]
+
+    def test_goes_its_rounds_from_the_member_before(
+        self, bert: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        large = pruned(bert, tmp_path / "large", target={"params": 0.64})
+        shapes = watch(monkeypatch)
+        pruned(bert, tmp_path / "small", after=large, target={"params": 0.16}, epochs=1, rounds=2)
+        dense = weights_of(load_classifier(bert.path))
+        assert parts(shapes[0]) / dense == pytest.approx(0.32, abs=0.03)
+        assert parts(shapes[1]) / dense == pytest.approx(0.16, abs=0.03)
+
+
+def parts(shape: Shape) -> int:
+    """The weights of a tiny model's heads and neurons."""
+    heads = sum(layer.heads for layer in shape.layers)
+    return heads * 8 * 4 * 32 + sum(sum(layer.neurons) for layer in shape.layers) * 2 * 32
+
 
 class TestRounds:
     def test_each_leaves_a_narrower_model(
@@ -245,17 +313,22 @@ class TestRounds:
         assert not (made.path / "checkpoint").exists()
         assert made.spec.details["before"]["layers"][0]["neurons"] == [64]
 
+    def test_by_the_cubic_schedule_the_first_takes_most(
+        self, bert: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shapes = watch(monkeypatch)
+        made = pruned(bert, tmp_path / "3", epochs=1, rounds=2, schedule="cubic", ffn_ratio=0.5)
+        assert [shape.layers[0].neurons for shape in shapes] == [(36,), (32,)]  # 7/8 and all of the half
+        assert shape_of(made) == shapes[-1]
+
     def test_each_goes_its_share_of_the_way(
         self, bert: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         shapes = watch(monkeypatch)
         pruned(bert, tmp_path / "3", epochs=1, rounds=2, target={"params": 0.25})
-        heads = [sum(layer.heads for layer in shape.layers) for shape in shapes]
-        neurons = [sum(sum(layer.neurons) for layer in shape.layers) for shape in shapes]
-        weights = [heads[k] * 8 * 4 * 32 + neurons[k] * 2 * 32 for k in range(2)]
         dense = weights_of(load_classifier(bert.path))
-        assert weights[0] / dense == pytest.approx(0.5, abs=0.03)
-        assert weights[1] / dense == pytest.approx(0.25, abs=0.02)
+        assert parts(shapes[0]) / dense == pytest.approx(0.5, abs=0.03)
+        assert parts(shapes[1]) / dense == pytest.approx(0.25, abs=0.02)
 
     @pytest.mark.parametrize(
         "settings", [{"ffn_ratio": 0.5}, {"target": {"params": 0.5}, "reconstruct": True}], ids=str
@@ -325,11 +398,6 @@ class TestReconstruct:
             for name, way in ways.items()
         }
         assert found["weights"] < found["factors"] < found["plain"]
-
-    def test_a_narrower_hidden_state_is_refused(self, bert: Artifact, tmp_path: Path) -> None:
-        """As a mistake of the recipe, before anything is trained."""
-        with pytest.raises(ConfigError, match="hidden"):
-            pruned(bert, tmp_path / "3", reconstruct=True, hidden_ratio=0.5)
 
 
 def logits_of(artifact: Artifact) -> np.ndarray[Any, Any]:

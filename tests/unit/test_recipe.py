@@ -225,8 +225,18 @@ def augment(**fields: Any) -> dict[str, Any]:
         (stages("prune", target={"params": 0}), "prune.target.params: got 0"),
         (stages("prune", target={"macs": 1.5}), "prune.target.macs: got 1.5"),
         (stages("prune", target={"speedup": 0.5}), "prune.target.speedup: got 0.5"),
+        (stages("prune", target={"speedup": []}), "prune.target.speedup: got []"),
+        (stages("prune", target={"speedup": [2, 0.5]}), "prune.target.speedup.1: got 0.5"),
+        (stages("prune", target={"speedup": [2, "x"]}), "prune.target.speedup.1: got 'x'"),
+        (stages("prune", target={"speedup": [3, 2]}), "give speedups that rise, or shares that fall"),
+        (stages("prune", target={"params": [0.2, 0.4]}), "give speedups that rise, or shares that fall"),
+        (stages("prune", target={"macs": [0.5, 0.5]}), "give speedups that rise, or shares that fall"),
+        (stages("prune", target={"macs": [0.5000001, 0.5]}), "in six digits or less"),
+        (stages("prune", target={"macs": [0.5], "speedup": [2]}), "give one of params, macs, speedup"),
         (stages("prune", hidden_ratio=1), "prune.hidden_ratio: got 1"),
+        (stages("prune", reconstruct=True, hidden_ratio=0.5), "reconstruct needs the whole hidden state"),
         (stages("prune", rounds=0), "prune.rounds: got 0"),
+        (stages("prune", schedule="square"), "prune.schedule: got 'square', allowed: 'linear' or 'cubic'"),
         (stages("vocabulary", size=0), "vocabulary.size: got 0"),
         (stages("vocabulary", embedding_size=0), "vocabulary.embedding_size: got 0"),
         (augment(methods=["mask"]), "masked_lm and the method mask go together"),
@@ -352,3 +362,31 @@ def test_a_distill_stage_is_not_called_like_something_else(name: str) -> None:
 def test_a_search_does_not_shape_the_hidden_width() -> None:
     with pytest.raises(ValueError, match="set hidden_ratio=0"):
         PruneConfig(target={"params": 0.5}, hidden_ratio=0.5)
+
+
+@pytest.mark.parametrize(
+    ("target", "names"),
+    [
+        ({"speedup": [2, 3, 5.5]}, ["2x", "3x", "5.5x"]),
+        ({"params": [0.5, 0.25]}, ["0.5params", "0.25params"]),
+        ({"macs": [0.5, 0.25]}, ["0.5macs", "0.25macs"]),
+    ],
+    ids=str,
+)
+def test_several_targets_name_their_variants(tmp_path: Path, target: dict[str, Any], names: list[str]) -> None:
+    recipe = load_recipe(
+        write(tmp_path, stages=[{"stage": "prune", "target": target}, {"stage": "export"}, {"stage": "quantize"}])
+    )
+    assert recipe.members() == names
+    kinds = ["onnx-fp32", "onnx-w8a8_dynamic", "tflite-fp32", "tflite-w8a8_dynamic"]
+    assert recipe.variant_names() == [f"{name}-{kind}" for name in names for kind in kinds]
+
+
+@pytest.mark.parametrize("target", [None, {"speedup": 2}, {"speedup": [2]}], ids=str)
+def test_one_model_has_plain_names(tmp_path: Path, target: dict[str, Any] | None) -> None:
+    stages = [{"stage": "prune", "target": target}, {"stage": "export", "formats": ["onnx"]}]
+    recipe = load_recipe(write(tmp_path, stages=stages))
+    assert recipe.members() == [None]
+    assert recipe.variant_names() == ["onnx-fp32"]
+    member = recipe.stages[0].members()[None]  # type: ignore[union-attr]
+    assert member.target == (target and PruneTarget(speedup=2))

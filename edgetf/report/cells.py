@@ -1,0 +1,92 @@
+"""The rows of a report's tables as text, the same in the terminal and in Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgetf.core.metrics import Metric, find_metric
+from edgetf.report.family import Member
+from edgetf.report.words import (
+    mebibytes,
+    millions,
+    milliseconds,
+    seconds,
+    signed,
+    times,
+    times_less,
+    with_interval,
+)
+
+STAGE_COLUMNS = ("stage", "accuracy", "parameters", "MACs", "size", "p50", "speed-up", "took")
+COST_COLUMNS = ("variant", "parameters", "MACs", "size", "p50", "speed-up (95 %)")
+FAMILY_COLUMNS = ("member", "variant", "accuracy", "drop", "parameters", "MACs", "size", "p50", "speed-up", "front",
+                  "verdict")  # fmt: skip
+
+
+def accuracy_of(records: list[dict[str, Any]]) -> str:
+    """The accuracy among metrics, on the evaluation rows, or where that was not measured on the dev rows."""
+    metrics = [Metric.from_json(record) for record in records]
+    return with_interval(find_metric(metrics, "accuracy") or find_metric(metrics, "dev_accuracy"))
+
+
+def stage_cells(record: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A row a stage, after one for the teacher where no stage trained it; with ratios to the teacher."""
+    teacher, stages = record["teacher"] or {}, record["stages"]
+    if teacher and "finetune" not in [stage["name"] for stage in stages]:
+        stages = [{**teacher, "name": "teacher", "seconds": None, "cached": False, "speedup": 1.0}, *stages]
+    rows: list[tuple[str, ...]] = []
+    for stage in stages:
+        trained = stage["name"] == "finetune"
+        rows.append((
+            "finetune (teacher)" if trained else stage["name"],
+            accuracy_of(stage["metrics"]),
+            *counted_cells(stage, teacher),
+            milliseconds(stage["latency_p50_ms"]),
+            times(1.0 if trained else stage["speedup"]),
+            seconds(stage["seconds"]) + (" (reused)" if stage["cached"] else ""),
+        ))  # fmt: skip
+    return rows
+
+
+def cost_cells(record: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A row for the teacher and each variant of a report, on its first device, with ratios to the teacher."""
+    teacher = record["teacher"] or {}
+    rows: list[tuple[str, ...]] = []
+    if teacher:
+        rows.append((teacher["name"], *counted_cells(teacher, {}), milliseconds(teacher["latency_p50_ms"]), "1"))
+    for variant in record["variants"]:
+        row = variant["devices"][0] if variant["devices"] else {}
+        interval = row.get("speedup_ci95")
+        scatter = f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
+        speedup = times(row.get("speedup")) + scatter
+        rows.append(
+            (variant["name"], *counted_cells(variant, teacher), milliseconds(row.get("latency_p50_ms")), speedup)
+        )
+    return rows
+
+
+def counted_cells(own: dict[str, Any], teacher: dict[str, Any]) -> tuple[str, str, str]:
+    """Parameters, multiply-accumulates and size of a stage or variant of a report, with the ratio to the teacher's."""
+    params, macs, size = (
+        show(own.get(name)) + times_less(own.get(name), teacher.get(name))
+        for name, show in (("params", millions), ("macs", millions), ("size_bytes", mebibytes))
+    )
+    return params, macs, size
+
+
+def family_cells(member: Member) -> tuple[str, ...]:
+    """A member of a family by the variant that stands for it."""
+    row = member.row
+    return (
+        member.name,
+        member.variant or "–",
+        with_interval(member.accuracy),
+        signed(member.drop),
+        millions(member.params),
+        millions(member.macs),
+        mebibytes(row.size_bytes if row else None),
+        milliseconds(row.latency_p50_ms if row else None),
+        times(row.speedup if row else None),
+        "●" if member.in_front else "",
+        member.verdict,
+    )
