@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from edgetf.commands.output import exit_code_of_run, print_json
 from edgetf.config.load import load_recipe, recipe_names
-from edgetf.core.errors import EXIT_FINE, ConfigError
+from edgetf.core.errors import EXIT_FINE, ConfigError, needs
+from edgetf.core.launcher import launched, started_one_of_several
+from edgetf.core.quiet import quiet
 from edgetf.pipeline.plan import Plan, make_plan
 from edgetf.pipeline.run import execute
 from edgetf.report.progress import Reporter
@@ -29,7 +32,16 @@ def split_recipe(words: list[str]) -> tuple[str, list[str]]:
 def compress_command(
     words: list[str], out: Path | None, dry_run: bool, fresh: bool, allow_larger: bool, as_json: bool
 ) -> int:
-    """Run a recipe; 1 if no variant keeps the budget."""
+    """Run a recipe, with all the processes that a launcher started; 1 if no variant keeps the budget."""
+    work = partial(_compress, words, out, dry_run, fresh, allow_larger, as_json)
+    if launched() == 1:
+        return work()
+    with needs("compress"), quiet():
+        from edgetf.training.processes import together
+    return together(work)
+
+
+def _compress(words: list[str], out: Path | None, dry_run: bool, fresh: bool, allow_larger: bool, as_json: bool) -> int:
     name, overrides = split_recipe(words)
     recipe = load_recipe(name, overrides)
     plan = make_plan(recipe, allow_larger)
@@ -38,6 +50,8 @@ def compress_command(
         return EXIT_FINE
     reporter = Reporter()
     reporter.say(_headline(plan))
+    if started_one_of_several():
+        reporter.say("one process was started; on CPUs, too, accelerate starts several with --multi_gpu, or by mpirun")
     record = execute(plan, out or Path("runs") / recipe.name, fresh, reporter)
     if as_json:
         print_json(record)

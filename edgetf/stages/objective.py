@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,6 +29,7 @@ from edgetf.runtime.encoder import TOKENIZER
 from edgetf.stages.context import Context
 from edgetf.stages.signals import Pairs, layer_of, relation_names, wanted_signals
 from edgetf.stages.transfer import told, transfer_rows
+from edgetf.training import processes
 from edgetf.training.batches import TensorBatch
 from edgetf.training.learner import Learner
 from edgetf.training.loop import Losses
@@ -68,7 +71,7 @@ class Objective:
         projected = {kind: theirs.hidden_size for kind in ("hidden", "embedding") if getattr(config, kind)}
         self.learner = Learner(student, self.wanted.student, projected, ours.hidden_size)
         fingerprint = key_of([split.texts, split.pairs])
-        self._told = told(context, config.rows, len(split)) if config.labels else None
+        self._told = processes.once(lambda: told(context, config.rows, len(split))) if config.labels else None
         self._soft = self._targets(context, split, fingerprint) if config.logits else None
         self._stored: States | None = None
         self._states = self._teacher_states(tutor, fingerprint, context) if self.wanted.teacher else None
@@ -154,11 +157,29 @@ class Objective:
         target = F.one_hot(batch.labels.clamp_min(0), logits.shape[1]).to(logits.dtype)
         known = batch.labels >= 0
         if self._told is not None:
-            row = [self.rows.sources[position] for position in batch.positions.tolist()]
-            told = torch.from_numpy(self._told[row]).to(logits)
+            told = self._told_of(batch, self._told).to(logits)
             spoken = ~torch.isnan(told).any(dim=1) & ~known
             target, known = torch.where(spoken[:, None], told, target), known | spoken
         return target, known
+
+    def _told_of(self, batch: TensorBatch, told: NDArray[np.float32]) -> Tensor:
+        """What the endpoint said of a batch, (B, C)."""
+        return torch.from_numpy(told[[self.rows.sources[position] for position in batch.positions.tolist()]])
+
+    def counts(self, batch: TensorBatch) -> dict[str, float]:
+        """How many rows, tokens or pairs of tokens of a batch the terms are means over."""
+        lengths = batch.attention_mask.sum(dim=1)
+        known, tokens, rows = batch.labels >= 0, float(lengths.sum()), float(len(batch))
+        if self._told is not None:
+            known = known | ~torch.isnan(self._told_of(batch, self._told)).any(dim=1)
+        return {
+            "logits": rows,
+            "labels": float(known.sum()),
+            "relations": tokens,
+            "embedding": tokens,
+            "hidden": rows if self.config.hidden_tokens == "first" else tokens,
+            "attention": float((lengths**2).sum()) if self.config.attention_distance == "mse" else tokens,
+        }
 
     def _relations(self, ours: Signals, theirs: Signals, mask: Tensor) -> Tensor:
         names = zip(relation_names(self.wanted.student), relation_names(self.wanted.teacher), strict=True)

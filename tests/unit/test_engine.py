@@ -152,6 +152,21 @@ class TestTerms:
         assert epoch["loss_total"] == pytest.approx(sum(epoch[f"loss_{term}"] for term in terms), abs=1e-3)
         assert all(epoch[f"loss_{term}"] > 0 for term in terms)
 
+    @pytest.mark.parametrize(("term", "settings"), ALONE, ids=lambda value: str(value))
+    def test_parts_of_a_batch_weigh_what_is_in_them(
+        self, teacher: Artifact, term: Term, settings: dict[str, Any]
+    ) -> None:
+        """So several processes that each take some rows come to the loss of the whole batch."""
+        student = distill.start(teacher, context_of(teacher)).eval()
+        made = objective_of(teacher, student, **{**NOTHING, term: 1.0, **settings})
+        for batch in (batches_of(made)[0], batches_of(made)[-1]):
+            batch.labels[:3] = NO_LABEL
+            whole = made.counts(batch)[term]
+            parts = [batch.part(k, 3) for k in range(3)]
+            addends = [terms_of(made, part)[term] * made.counts(part)[term] / whole for part in parts]
+            torch.testing.assert_close(torch.stack(addends).sum(), terms_of(made, batch)[term])
+        made.close()
+
     def test_projections_are_left_behind(self, teacher: Artifact, tmp_path: Path) -> None:
         made = distilled(teacher, tmp_path / "2-distill", SMALL, **{**SHORT, **STATES})
         model = load_classifier(made.path)

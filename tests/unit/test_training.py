@@ -408,6 +408,13 @@ class TestThreads:
         monkeypatch.setattr(threads, "load_average", lambda: load)
         assert threads.choose_threads("auto") == chosen
 
+    def test_processes_of_one_run_share_the_cores(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(threads.os, "cpu_count", lambda: 8)
+        monkeypatch.setattr(threads, "load_average", lambda: 0.0)
+        for processes, chosen in (("2", 4), ("3", 2), ("16", 1)):
+            monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+            assert threads.choose_threads("auto") == chosen
+
     def test_unknown_cores_are_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(threads.os, "cpu_count", lambda: None)
         monkeypatch.setattr(threads, "load_average", lambda: 0.0)
