@@ -26,7 +26,7 @@ from edgetf.config.stages import (
 )
 from edgetf.core.artifact import Artifact, Spec, load
 from edgetf.core.device import Format, load_device
-from edgetf.core.errors import needs
+from edgetf.core.errors import ConfigError, needs
 from edgetf.core.files import file_sha256, read_json, write_json
 from edgetf.core.made import machine, made_with
 from edgetf.core.quiet import quiet
@@ -77,7 +77,7 @@ def execute(plan: Plan, out: Path, fresh: bool, reporter: Reporter) -> dict[str,
     """
     started = time.monotonic()
     with run_lock(out):
-        run = _Executor(plan, Store(out, fresh), reporter).go()
+        run = Executor(plan, Store(out, fresh), reporter).go()
         record = document(
             recipe=plan.recipe,
             run=out,
@@ -92,7 +92,7 @@ def execute(plan: Plan, out: Path, fresh: bool, reporter: Reporter) -> dict[str,
     return record
 
 
-class _Executor:
+class Executor:
     """Walks through the stages of one plan."""
 
     def __init__(self, plan: Plan, store: Store, reporter: Reporter) -> None:
@@ -103,7 +103,7 @@ class _Executor:
 
     def go(self) -> Run:
         recipe = self.plan.recipe
-        source = self._teacher()
+        source = self.teacher()
         exports: dict[Format, Artifact] = {}
         if not any(isinstance(stage, FinetuneConfig) for stage in recipe.stages):
             self._becomes_teacher(source)
@@ -112,7 +112,7 @@ class _Executor:
             self.number += 1
             match stage:
                 case FinetuneConfig() | VocabularyConfig() | DistillConfig() | PruneConfig():
-                    source = self._train(stage, source)
+                    source = self.train(stage, source)
                     if isinstance(stage, FinetuneConfig):
                         self._becomes_teacher(source)
                         continue
@@ -141,12 +141,19 @@ class _Executor:
             self.reporter.say(f"{name}: reused")
         return made
 
-    def _teacher(self) -> Artifact:
+    def teacher(self, refusal: str | None = None) -> Artifact:
+        """The teacher of the recipe, as it is; a `refusal` says why it must be there already.
+
+        Raises:
+            ConfigError: it is not.
+        """
         teacher = self.plan.recipe.teacher
         folder = locate_teacher(teacher.source, teacher.revision)
         config = {"source": teacher.model_dump(), "weights": file_sha256(folder / WEIGHTS), **self._input_config()}
 
         def write(out: Path) -> tuple[Spec, float]:
+            if refusal:
+                raise ConfigError(refusal)
             started = time.monotonic()
             params = copy_checkpoint(folder, out)
             pad_id = int(read_config(folder).get("pad_token_id") or 0)
@@ -160,7 +167,12 @@ class _Executor:
         data = self.plan.recipe.data
         return {"max_length": data.max_length, "long_texts": data.long_texts, "labels": self.plan.data.label_names}
 
-    def _train(self, stage: TorchStage, source: Artifact) -> Artifact:
+    def train(self, stage: TorchStage, source: Artifact, refusal: str | None = None) -> Artifact:
+        """The checkpoint of a stage; a `refusal` says why it must be there already.
+
+        Raises:
+            ConfigError: it is not.
+        """
         recipe, data = self.plan.recipe, self.plan.data
         config: dict[str, Any] = {
             "stage": stage.model_dump(exclude={"checkpoint_seconds", "threads"}),
@@ -182,6 +194,8 @@ class _Executor:
             config["deployment"] = {**vars(deployment), "machine": machine() if stage.target.speedup else None}
 
         def write(out: Path) -> tuple[Spec, float]:
+            if refusal:
+                raise ConfigError(refusal)
             with needs("compress"), quiet():  # imported here, because a reused stage needs no torch
                 from edgetf.stages import distill, finetune, prune, vocabulary
 

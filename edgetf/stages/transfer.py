@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edgetf.core.errors import ConfigError
 from edgetf.data.dataset import NO_LABEL, Split
+from edgetf.models.checkpoint import fingerprint_of
 from edgetf.runtime.encoder import Encoder
 from edgetf.stages.context import Context
 from edgetf.training import processes
@@ -56,7 +57,9 @@ def _augmented(context: Context) -> Split | None:
 
     teacher, train = context.the_teacher(), context.data.train
     texts, pairs = processes.once(
-        lambda: cached_augmented(config, train.texts, train.pairs, teacher.path, teacher.digest, context.report)
+        lambda: cached_augmented(
+            config, train.texts, train.pairs, teacher.path, fingerprint_of(teacher), context.report
+        )
     )
     made = Split(texts, pairs, [NO_LABEL] * len(texts))
     data = context.data  # a changed text may have become one of those that are held out

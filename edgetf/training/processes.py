@@ -51,6 +51,13 @@ def is_main() -> bool:
     return index() == 0
 
 
+def device() -> torch.device:
+    """Where this process computes."""
+    if not torch.cuda.is_available() or _on_cpu():
+        return _CPU
+    return torch.device("cuda", torch.cuda.current_device())
+
+
 def call(task: Callable[..., T], *arguments: Any) -> T:
     """Do a task in all processes, and give what it gives in this one, the main one.
 
@@ -133,7 +140,7 @@ def _join() -> Store:
         os.environ.setdefault(name, str(value))
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", "29500")
-    gpus = torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "").lower() not in ("true", "1")
+    gpus = torch.cuda.is_available() and not _on_cpu()
     store: Store
     store, rank, size = next(rendezvous("env://"))
     dist.init_process_group(
@@ -141,6 +148,11 @@ def _join() -> Store:
     )
     PartialState(cpu=not gpus)
     return store
+
+
+def _on_cpu() -> bool:
+    """Whether accelerate was told to leave the GPUs alone."""
+    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1", "yes")
 
 
 def _same_folders() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -34,9 +35,9 @@ def read(path: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Batches of 17, which do not split evenly, of 130 rows and some unlabelled ones, without dropout."""
+    """Batches of 17, which do not split evenly, without dropout; rows for two blocks of the teacher's outputs."""
     folder = tmp_path_factory.mktemp("tiny")
-    rows = tiny_rows(220)
+    rows = tiny_rows(400)
     (folder / "rows.jsonl").write_text(
         "".join(json.dumps({"text": t, "label": label}) + "\n" for t, label in rows[:200])
     )
@@ -59,7 +60,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "student": {"num_hidden_layers": 1},
                 "stages": [
                     {"stage": "finetune", **training, "epochs": 6},
-                    {"stage": "distill", **training, **STATES, "gradient_accumulation": 2},
+                    {"stage": "distill", **training, **STATES, "gradient_accumulation": 2, "cache_states": True},
                     {"stage": "prune", **training, "epochs": 1, "ffn_ratio": 0.5, "round_to": 8},
                     {"stage": "export", "formats": ["onnx"]},
                 ],
@@ -181,7 +182,7 @@ def test_a_loss_that_is_no_number_is_told_once(recipe: Path, cache: Path, tmp_pa
 
 def long(recipe: Path, out: Path) -> list[object]:
     """A run whose distillation takes long enough to be ended in."""
-    return [f"recipe={recipe}", "distill.epochs=60", "distill.checkpoint_seconds=0.2", "prune=null", "--out", out]
+    return [f"recipe={recipe}", "distill.epochs=30", "distill.checkpoint_seconds=0.2", "prune=null", "--out", out]
 
 
 def wait_for_distill(out: Path, alive: Process) -> None:
@@ -205,7 +206,7 @@ def test_a_kill_ends_all_and_one_process_goes_on(recipe: Path, cli: Cli, cache: 
     assert done.returncode == 0, done.stderr
     assert "resumed at step" in done.stderr
     training = open_verified(tmp_path / "run" / "2-distill").spec.details["training"]
-    assert (training["resumed"], len(training["history"])) == (1, 60)
+    assert (training["resumed"], len(training["history"])) == (1, 30)
 
 
 def test_the_death_of_the_main_process_ends_the_other(recipe: Path, cache: Path, tmp_path: Path) -> None:
@@ -237,3 +238,67 @@ def test_sharded_weights_are_refused(recipe: Path, cache: Path) -> None:
         codes, _, err = ends(processes)
     assert codes == [2, 2]
     assert "allowed: plain data parallelism" in err[0]
+
+
+def blocks_in(cache: Path) -> dict[str, int]:
+    """The blocks of the teacher's outputs, with when they were written."""
+    return {
+        str(path.relative_to(cache)): path.stat().st_mtime_ns
+        for path in cache.rglob("block-*")
+        if path.suffix != ".part"
+    }
+
+
+def test_other_machines_fill_the_cache(recipe: Path, tmp_path: Path) -> None:
+    """One part here; another where only the teacher's folder came; both are joined by a run that asks no teacher."""
+    here, there = tmp_path / "here", tmp_path / "there"
+
+    def outputs(cache: Path, part: str, *words: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "edgetf", "compress", f"recipe={recipe}", "--teacher-outputs", part, "--json",
+             *map(str, words)],
+            env=environment(cache), capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+
+    refused = outputs(here, "2/2", "--out", tmp_path / "other")
+    assert refused.returncode == 2
+    assert "the teacher is not in the cache; let part 1/2 make it" in refused.stderr
+    first = outputs(here, "1/2", "--out", tmp_path / "run")
+    assert first.returncode == 0, first.stderr
+    assert json.loads(first.stdout)["part"] == {"number": 1, "of": 2}
+    nothing = ["distill.logits=0", "distill.cache_states=false", "prune=null"]
+    again = outputs(here, "2/2", "--out", tmp_path / "other", *nothing)
+    assert again.returncode == 0, again.stderr
+    assert "1-finetune: reused" in again.stderr
+    carried = ["finetune=null", f"teacher.source={tmp_path / 'run' / '1-finetune'}"]
+    second = outputs(there, "2/2", *carried, "--out", tmp_path / "elsewhere")
+    assert second.returncode == 0, second.stderr
+    ours, theirs = blocks_in(here), blocks_in(there)
+    assert {Path(name).parent for name in ours} == {Path(name).parent for name in theirs}
+    assert {Path(name).stem for name in ours} == {"block-000"}
+    assert {Path(name).stem for name in theirs} == {"block-001"}
+
+    for kind in ("teacher-logits", "teacher-states"):
+        shutil.copytree(there / kind, here / kind, dirs_exist_ok=True)
+    states = {name: when for name, when in blocks_in(here).items() if name.startswith("teacher-states")}
+    words = [f"recipe={recipe}", "prune=null", "--out", str(tmp_path / "run")]
+    done = subprocess.run(
+        [sys.executable, "-m", "edgetf", "compress", *words],
+        env=environment(here), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "1-finetune: reused" in done.stderr
+    assert blocks_in(here) == states
+    assert len(list((here / "teacher-logits").glob("*/top.npy"))) == 1
+
+
+def test_two_processes_fill_a_part(recipe: Path, tmp_path: Path) -> None:
+    words = [f"recipe={recipe}", "--teacher-outputs", "1/1", "--out", tmp_path / "run", "--json"]
+    with two(tmp_path / "cache", words) as processes:
+        codes, out, _ = ends(processes)
+    assert codes == [0, 0]
+    assert json.loads(out[0])["part"] == {"number": 1, "of": 1}
+    assert out[1] == ""
+    assert sorted(Path(name).name for name in blocks_in(tmp_path / "cache")) == [
+        "block-000.f16", "block-000.npz", "block-001.f16", "block-001.npz",
+    ]  # fmt: skip
