@@ -52,12 +52,16 @@ def compress(
     allow_larger: Annotated[
         bool, typer.Option("--allow-larger", help="Go on with a student that costs more than its teacher.")
     ] = False,
+    teacher_outputs: Annotated[
+        str | None,
+        typer.Option(metavar="K/N", help="Compute part K of N of the teacher's outputs into the cache, and stop."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Distill, prune, quantize, export and validate, as a recipe says."""
     from edgetf.commands.compress import compress_command
 
-    raise typer.Exit(compress_command(words, out, dry_run, fresh, allow_larger, json))
+    raise typer.Exit(compress_command(words, out, dry_run, fresh, allow_larger, teacher_outputs, json))
 
 
 @app.command()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from edgetf.commands.output import exit_code_of_run, print_json
 from edgetf.config.load import load_recipe, recipe_names
-from edgetf.core.errors import EXIT_FINE, ConfigError
+from edgetf.core.errors import EXIT_FINE, ConfigError, needs
+from edgetf.core.launcher import launched, started_one_of_several
+from edgetf.core.part import Part
+from edgetf.core.quiet import quiet
+from edgetf.pipeline.outputs import execute_outputs
 from edgetf.pipeline.plan import Plan, make_plan
 from edgetf.pipeline.run import execute
 from edgetf.report.progress import Reporter
@@ -27,9 +32,33 @@ def split_recipe(words: list[str]) -> tuple[str, list[str]]:
 
 
 def compress_command(
-    words: list[str], out: Path | None, dry_run: bool, fresh: bool, allow_larger: bool, as_json: bool
+    words: list[str],
+    out: Path | None,
+    dry_run: bool,
+    fresh: bool,
+    allow_larger: bool,
+    teacher_outputs: str | None,
+    as_json: bool,
 ) -> int:
-    """Run a recipe; 1 if no variant keeps the budget."""
+    """Run a recipe, with all the processes that a launcher started; 1 if no variant keeps the budget."""
+    work = partial(_compress, words, out, dry_run, fresh, allow_larger, teacher_outputs, as_json)
+    if launched() == 1:
+        return work()
+    with needs("compress"), quiet():
+        from edgetf.training.processes import together
+    return together(work)
+
+
+def _compress(
+    words: list[str],
+    out: Path | None,
+    dry_run: bool,
+    fresh: bool,
+    allow_larger: bool,
+    teacher_outputs: str | None,
+    as_json: bool,
+) -> int:
+    part = Part.read(teacher_outputs, "--teacher-outputs") if teacher_outputs is not None else None
     name, overrides = split_recipe(words)
     recipe = load_recipe(name, overrides)
     plan = make_plan(recipe, allow_larger)
@@ -38,7 +67,14 @@ def compress_command(
         return EXIT_FINE
     reporter = Reporter()
     reporter.say(_headline(plan))
-    record = execute(plan, out or Path("runs") / recipe.name, fresh, reporter)
+    if started_one_of_several():
+        reporter.say("one process was started; on CPUs, too, accelerate starts several with --multi_gpu, or by mpirun")
+    folder = out or Path("runs") / recipe.name
+    if part is not None:
+        made = execute_outputs(plan, folder, part, fresh, reporter)
+        print_json(made) if as_json else print(f"part {teacher_outputs} of the teacher's outputs is in {made['cache']}")
+        return EXIT_FINE
+    record = execute(plan, folder, fresh, reporter)
     if as_json:
         print_json(record)
     else:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 def quiet() -> Iterator[None]:
     """Send stdout, stderr, logging and warnings of the block to a file that is thrown away."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     sys.stdout.flush()
     sys.stderr.flush()
     kept = (os.dup(1), os.dup(2))

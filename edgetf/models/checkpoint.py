@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from edgetf.core.artifact import Artifact, key_of
 from edgetf.core.errors import ArtifactError, ConfigError, needs
 from edgetf.core.quiet import quiet
 from edgetf.data.locate import hub_snapshot, is_hub, package_path
@@ -179,6 +180,12 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
         raise ArtifactError(f"{source}: no tokenizer that can be read ({' '.join(str(error).split())[:160]})") from None
     if not (folder / "tokenizer.json").is_file():
         raise ArtifactError(f"{source}: its tokenizer has no fast form (tokenizer.json), which devices need")
+
+
+def fingerprint_of(checkpoint: Artifact) -> str:
+    """What a checkpoint is, the same wherever and whenever it was written; its digest is not."""
+    files = {entry.path: entry.sha256 for entry in checkpoint.manifest.files}
+    return key_of([files.get(name) for name in ("config.json", WEIGHTS, TOKENIZER_FILES[0])])
 
 
 def copy_checkpoint(source: Path, folder: Path) -> int:

@@ -13,7 +13,7 @@ from typing_extensions import assert_never
 from edgetf.config.stages import DistillConfig, ExportConfig, FinetuneConfig, PruneConfig, VocabularyConfig
 from edgetf.core.artifact import Artifact, Spec
 from edgetf.core.device import Format, Scheme, load_device
-from edgetf.core.errors import needs
+from edgetf.core.errors import ConfigError, needs
 from edgetf.core.files import file_sha256
 from edgetf.core.made import machine
 from edgetf.core.quiet import quiet
@@ -57,13 +57,19 @@ class Workshop:
             self.reporter.say(f"{name}: reused")
         return made
 
-    def teacher(self) -> Artifact:
-        """The recipe's teacher, as a checkpoint of the run."""
+    def teacher(self, refusal: str | None = None) -> Artifact:
+        """The recipe's teacher, as a checkpoint of the run; a `refusal` says why it must be there already.
+
+        Raises:
+            ConfigError: it is not.
+        """
         teacher = self.plan.recipe.teacher
         folder = locate_teacher(teacher.source, teacher.revision)
         config = {"source": teacher.model_dump(), "weights": file_sha256(folder / WEIGHTS), **self._input_config()}
 
         def write(out: Path) -> tuple[Spec, float]:
+            if refusal:
+                raise ConfigError(refusal)
             started = time.monotonic()
             params = copy_checkpoint(folder, out)
             pad_id = int(read_config(folder).get("pad_token_id") or 0)
@@ -77,8 +83,14 @@ class Workshop:
         data = self.plan.recipe.data
         return {"max_length": data.max_length, "long_texts": data.long_texts, "labels": self.plan.data.label_names}
 
-    def checkpoint(self, name: str, stage: TorchStage, source: Artifact, dense: Artifact | None = None) -> Made:
-        """What a torch stage makes of `source`; a later member of a family is held against the `dense` model."""
+    def checkpoint(
+        self, name: str, stage: TorchStage, source: Artifact, dense: Artifact | None = None, refusal: str | None = None
+    ) -> Made:
+        """What a torch stage makes of `source`; a later member of a family is held against the `dense` model.
+
+        Raises:
+            ConfigError: a `refusal` says why it must be there already, and it is not.
+        """
         first = stage is next((s for s in self.plan.recipe.stages if isinstance(s, DistillConfig)), None)
         deployment = self._deployment()
         config = self._stage_config(stage, first)
@@ -90,6 +102,8 @@ class Workshop:
             parents += [artifact for artifact in (self.context.the_teacher(), self.context.tutor) if artifact]
 
         def write(out: Path) -> tuple[Spec, float]:
+            if refusal:
+                raise ConfigError(refusal)
             with needs("compress"), quiet():  # imported here, because a reused stage needs no torch
                 from edgetf.stages import distill, finetune, prune, vocabulary
 

@@ -25,6 +25,10 @@ class Context:
     teacher: Artifact | None = None
     tutor: Artifact | None = None  # the teacher with the student's tokenizer, where that is another
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process gets: it works in silence."""
+        return {**vars(self), "report": _unheard, "say": _unheard}
+
     def with_teacher(self, teacher: Artifact) -> Context:
         """The same with the teacher that later stages learn from."""
         return replace(self, teacher=teacher)
@@ -53,3 +57,7 @@ class Context:
             "pad_id": pad_id,
             "label_names": self.data.label_names,
         }
+
+
+def _unheard(*words: object) -> None:
+    """A report, or a remark, to nobody."""

@@ -19,7 +19,6 @@ from edgetf.models.students import build_student, student_config
 from edgetf.stages.context import Context
 from edgetf.stages.fit import fit
 from edgetf.stages.importance import Kind, measure
-from edgetf.stages.objective import Objective
 from edgetf.stages.shrink import shrink
 
 INIT_ROWS = 512  # training rows that `init: pruning` asks what is important
@@ -32,11 +31,7 @@ def run(config: DistillConfig, source: Artifact, context: Context, out: Path, fi
     """
     set_seed(context.recipe.seed)  # a student of another architecture starts at random
     student = start(source, context) if first else load_classifier(source.path)
-    objective = Objective(config, student, source, context)
-    try:
-        return fit(student, objective.loss, config, source, context, out, objective=objective)
-    finally:
-        objective.close()
+    return fit(student, config, source, context, out)
 
 
 def start(source: Artifact, context: Context) -> Any:

@@ -5,58 +5,71 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgetf.config.training import TrainingConfig
+from torch.nn import functional as F
+
+from edgetf.config.training import LossConfig, TrainingConfig
 from edgetf.core.artifact import Artifact, Spec
 from edgetf.core.errors import ConfigError
 from edgetf.core.metrics import Metric, wilson
 from edgetf.models.checkpoint import WEIGHTS, save_classifier
 from edgetf.stages.context import Context
 from edgetf.stages.objective import Objective
-from edgetf.training.batches import encode_split
-from edgetf.training.loop import Job, LossFunction, train
-from edgetf.training.teacher import accuracy
+from edgetf.training import processes
+from edgetf.training.batches import TensorBatch, encode_split
+from edgetf.training.loop import Job, Losses, Progress, train
+from edgetf.training.teacher import accuracy, takes_token_types
 
 
 def fit(
     model: Any,
-    loss: LossFunction,
     config: TrainingConfig,
     source: Artifact,
     context: Context,
     out: Path,
     details: dict[str, Any] | None = None,
-    objective: Objective | None = None,
 ) -> tuple[Spec, float]:
-    """Train the model and write the checkpoint; gives its spec and the seconds of training.
-
-    It is trained on the training rows, or on those of an objective, as a part of its learner.
+    """Train the model, in all processes, and write the checkpoint; gives its spec and the seconds of training.
 
     Raises:
         ConfigError: the loss is no longer a number.
     """
-    pad_id = int(model.config.pad_token_id or 0)
-    encoder = context.encoder(source.path, pad_id)
+    progress = processes.call(learn, model, config, source, context, out)
+    training = {"history": progress.history, "best_epoch": progress.best_epoch + 1, "resumed": progress.resumed}
+    made = _write(model.cpu(), progress.best, source.path, context, out, {"training": training, **(details or {})})
+    return made, progress.seconds
+
+
+def learn(model: Any, config: TrainingConfig, source: Artifact, context: Context, out: Path) -> Progress:
+    """Train the model in place: on the rows and for the objective of a distillation, else on the labels."""
+    encoder = context.encoder(source.path, int(model.config.pad_token_id or 0))
     dev = encode_split(context.data.dev, encoder)
+    objective = Objective(config, model, source, context) if isinstance(config, LossConfig) else None
     job = Job(
         model=model if objective is None else objective.learner,
         rows=encode_split(context.data.train, encoder) if objective is None else objective.rows,
         encoder=encoder,
-        loss=loss,
+        loss=_label_loss if objective is None else objective.loss,
         evaluate=lambda trained: accuracy(model, dev, encoder),
         config=config,
         folder=out,
         seed=context.recipe.seed,
         report=context.report,
         say=context.say,
+        counts=None if objective is None else objective.counts,
         keep_best=objective is None or objective.answers,
     )
     try:
-        progress = train(job)
+        return train(job)
     except FloatingPointError as error:
         raise ConfigError(f"training: {error}; lower learning_rate, got {config.learning_rate:g}") from None
-    training = {"history": progress.history, "best_epoch": progress.best_epoch + 1, "resumed": progress.resumed}
-    made = _write(model.cpu(), progress.best, source.path, context, out, {"training": training, **(details or {})})
-    return made, progress.seconds
+    finally:
+        if objective is not None:
+            objective.close()
+
+
+def _label_loss(model: Any, batch: TensorBatch, done: float) -> Losses:
+    logits = model(**batch.inputs(takes_token_types(model))).logits
+    return {"labels": F.cross_entropy(logits, batch.labels)}
 
 
 def untrained(model: Any, tokenizer: Path, context: Context, out: Path, details: dict[str, Any]) -> Spec:

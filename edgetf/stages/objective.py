@@ -1,52 +1,39 @@
 """The distillation objective of a recipe: weighted terms from the teacher's answers, its states, and the labels.
 
-The logits come from the teacher on its own tokens. States are compared token by token, so they come from the tutor: the
-teacher with the student's tokenizer, where a vocabulary stage gave it another.
+Who gives the answers and the states: see edgetf.stages.outputs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from edgetf.algorithms.distillation import attention_loss, attention_scores, hidden_loss, relation_loss
 from edgetf.config.training import LossConfig
-from edgetf.core.artifact import Artifact, key_of
+from edgetf.core.artifact import Artifact
 from edgetf.core.errors import ConfigError
-from edgetf.core.files import file_sha256
-from edgetf.models.checkpoint import load_classifier, read_config
-from edgetf.models.families.family import Shape
+from edgetf.models.checkpoint import read_config
 from edgetf.models.shapes import shape_of
 from edgetf.models.slicing import model_shape
-from edgetf.runtime.encoder import TOKENIZER
 from edgetf.stages.context import Context
+from edgetf.stages.outputs import Outputs
 from edgetf.stages.signals import Pairs, layer_of, relation_names, wanted_signals
-from edgetf.stages.transfer import told, transfer_rows
+from edgetf.stages.transfer import told
+from edgetf.training import processes
 from edgetf.training.batches import TensorBatch
 from edgetf.training.learner import Learner
 from edgetf.training.loop import Losses
-from edgetf.training.states import States, is_stored, states_folder, store_states
+from edgetf.training.states import States
 from edgetf.training.taps import Taps
-from edgetf.training.teacher import SoftTargets, cached_logits, takes_token_types
+from edgetf.training.teacher import takes_token_types
 
 Signals = Mapping[str, Tensor]
-
-
-class Tutor:
-    """The model that states come from, loaded only where something has to be computed."""
-
-    def __init__(self, artifact: Artifact) -> None:
-        self.artifact = artifact
-
-    @cached_property
-    def model(self) -> Any:
-        """The model, in memory from now on."""
-        return load_classifier(self.artifact.path)
 
 
 class Objective:
@@ -55,10 +42,10 @@ class Objective:
     def __init__(self, config: LossConfig, student: Any, source: Artifact, context: Context) -> None:
         self.config = config
         encoder = context.encoder(source.path, int(student.config.pad_token_id or 0))
-        split, self.rows = transfer_rows(context, config.rows, encoder)
         self.encoder = encoder
-        tutor = Tutor(context.tutor or context.the_teacher())
-        ours, theirs = model_shape(student), _artifact_shape(tutor.artifact)
+        outputs = Outputs(config, encoder, context)
+        self.rows, teacher = outputs.rows, outputs.tutor.artifact
+        ours, theirs = model_shape(student), shape_of(read_config(teacher.path))
         self.wanted = wanted_signals(config, [x.heads for x in ours.layers], [x.heads for x in theirs.layers])
         self._widths = {"ours": ours.head_width, "theirs": theirs.head_width}
         if config.relations:
@@ -67,36 +54,16 @@ class Objective:
                 _check_relations(config, shape.layers[layer].heads * shape.head_width)
         projected = {kind: theirs.hidden_size for kind in ("hidden", "embedding") if getattr(config, kind)}
         self.learner = Learner(student, self.wanted.student, projected, ours.hidden_size)
-        fingerprint = key_of([split.texts, split.pairs])
-        self._told = told(context, config.rows, len(split)) if config.labels else None
-        self._soft = self._targets(context, split, fingerprint) if config.logits else None
+        rows = len(outputs.split)
+        self._told = processes.once(lambda: told(context, config.rows, rows)) if config.labels else None
+        self._soft = outputs.logits() if config.logits else None
         self._stored: States | None = None
-        self._states = self._teacher_states(tutor, fingerprint, context) if self.wanted.teacher else None
+        self._states = self._teacher_states(outputs) if self.wanted.teacher else None
 
-    def _targets(self, context: Context, split: Any, fingerprint: str) -> SoftTargets:
-        """The teacher's logits, on its own tokens where pieces and rows are the same thing."""
-        teacher = context.the_teacher()
-        tutor = context.tutor or teacher
-        same = _same_tokenizer(teacher, tutor)
-        chosen = teacher if same or self.encoder.long_texts == "truncate" else tutor
-        rows, encoder = self.rows, self.encoder
-        if chosen is teacher and not same:
-            encoder = context.encoder(teacher.path, teacher.spec.details["pad_id"])
-            _, rows = transfer_rows(context, self.config.rows, encoder)
-        model = Tutor(chosen)
-        return cached_logits(
-            lambda: model.model, chosen.digest, rows, encoder, fingerprint, context.report,
-            self.config.top_k, self.config.temperature,
-        )  # fmt: skip
-
-    def _teacher_states(self, tutor: Tutor, fingerprint: str, context: Context) -> Callable[[TensorBatch], Signals]:
+    def _teacher_states(self, outputs: Outputs) -> Callable[[TensorBatch], Signals]:
         if not self.config.cache_states:
-            return _live_states(tutor.model, self.wanted.teacher)
-        folder = states_folder(tutor.artifact.digest, fingerprint, self.wanted.teacher, self.rows, self.encoder)
-        if not is_stored(folder):
-            store_states(tutor.model, self.wanted.teacher, self.rows, self.encoder, folder, context.report)
-            del tutor.model  # a student that learns from the disk needs no teacher in memory
-        stored = self._stored = States(folder, [len(piece.input_ids) for piece in self.rows.pieces])
+            return _live_states(outputs.tutor.model, self.wanted.teacher)
+        stored = self._stored = outputs.states(self.wanted.teacher)
 
         def read(batch: TensorBatch) -> Signals:
             found = stored.batch(batch.positions.tolist(), batch.input_ids.shape[1])
@@ -154,11 +121,29 @@ class Objective:
         target = F.one_hot(batch.labels.clamp_min(0), logits.shape[1]).to(logits.dtype)
         known = batch.labels >= 0
         if self._told is not None:
-            row = [self.rows.sources[position] for position in batch.positions.tolist()]
-            told = torch.from_numpy(self._told[row]).to(logits)
+            told = self._told_of(batch, self._told).to(logits)
             spoken = ~torch.isnan(told).any(dim=1) & ~known
             target, known = torch.where(spoken[:, None], told, target), known | spoken
         return target, known
+
+    def _told_of(self, batch: TensorBatch, told: NDArray[np.float32]) -> Tensor:
+        """What the endpoint said of a batch, (B, C)."""
+        return torch.from_numpy(told[[self.rows.sources[position] for position in batch.positions.tolist()]])
+
+    def counts(self, batch: TensorBatch) -> dict[str, float]:
+        """How many rows, tokens or pairs of tokens of a batch the terms are means over."""
+        lengths = batch.attention_mask.sum(dim=1)
+        known, tokens, rows = batch.labels >= 0, float(lengths.sum()), float(len(batch))
+        if self._told is not None:
+            known = known | ~torch.isnan(self._told_of(batch, self._told)).any(dim=1)
+        return {
+            "logits": rows,
+            "labels": float(known.sum()),
+            "relations": tokens,
+            "embedding": tokens,
+            "hidden": rows if self.config.hidden_tokens == "first" else tokens,
+            "attention": float((lengths**2).sum()) if self.config.attention_distance == "mse" else tokens,
+        }
 
     def _relations(self, ours: Signals, theirs: Signals, mask: Tensor) -> Tensor:
         names = zip(relation_names(self.wanted.student), relation_names(self.wanted.teacher), strict=True)
@@ -190,14 +175,6 @@ class Objective:
         self.learner.close()
         if self._stored is not None:
             self._stored.close()
-
-
-def _artifact_shape(artifact: Artifact) -> Shape:
-    return shape_of(read_config(artifact.path))
-
-
-def _same_tokenizer(one: Artifact, other: Artifact) -> bool:
-    return one is other or file_sha256(one.path / TOKENIZER) == file_sha256(other.path / TOKENIZER)
 
 
 def _check_relations(config: LossConfig, width: int) -> None:

@@ -34,7 +34,6 @@ from edgetf.stages.context import Context
 from edgetf.stages.deployment import Deployment
 from edgetf.stages.fit import fit, untrained
 from edgetf.stages.importance import Unit, gradients, measure
-from edgetf.stages.objective import Objective
 from edgetf.stages.reconstruct import reconstruct
 from edgetf.stages.shrink import choose, narrow
 from edgetf.stages.target import Losses, Search, keep_together
@@ -161,9 +160,5 @@ def _recover(
     if config.epochs == 0:
         return untrained(model, source.path, context, out, details)
     training = config.model_copy(update={"epochs": config.epochs / config.rounds})
-    objective = Objective(config, model, source, context)
-    try:
-        spec, _ = fit(model, objective.loss, training, source, context, out, details, objective)
-    finally:
-        objective.close()
+    spec, _ = fit(model, training, source, context, out, details)
     return spec

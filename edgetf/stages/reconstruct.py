@@ -5,10 +5,13 @@ solution that maps what the pruned model computes there onto what the whole mode
 et al. 2023), or its units are rescaled by one factor each to the same end (Kwon et al. 2022). The place is the sum
 with the residual, before the norm, where the family says where that is: then each part also makes up for what those
 below it failed to. A part without units is left with its bias, which becomes the mean of what was wanted.
+
+For each part both models are run again, as far as that part: no more than a batch and the normal equations are kept.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -42,32 +45,27 @@ def reconstruct(
     wanted = min(rows, len(encoded))
     batches = [batch for _, batch in in_order(encoded, encoder, [k * len(encoded) // wanted for k in range(wanted)])]
     units = sorted(kept, key=lambda unit: (unit[0], unit[1] != family_of(model.config.model_type).attention_output))
-    whole = _Places(dense, units)
-    targets: dict[Unit, list[Tensor]] = {unit: [] for unit in units}
-    for batch in batches:
-        whole.see(batch)
-        for unit in units:
-            targets[unit].append(whole.sums(unit))
-    whole.close()
     for number, unit in enumerate(units):
         context.report(number, len(units), "reconstruction")
-        _solve(model, unit, len(kept[unit]), batches, targets[unit], by)
+        _solve(model, dense, unit, len(kept[unit]), batches, by)
 
 
-def _solve(model: Any, unit: Unit, units: int, batches: list[TensorBatch], targets: list[Tensor], by: str) -> None:
-    """Solve one projection that reads so many `units`; the targets (tokens, H) are one a batch."""
-    place = _Places(model, [unit])
-    reader = place.readers[unit]
+def _solve(model: Any, dense: Any, unit: Unit, units: int, batches: list[TensorBatch], by: str) -> None:
+    """Solve one projection that reads so many `units`."""
+    place, whole = _Place(model, unit), _Place(dense, unit)
+    reader = place.reader
     inputs = reader.in_features if isinstance(reader, nn.Linear) else 0
     with_bias = by == "weights" or inputs == 0
     moments = Moments.empty(inputs + with_bias, reader.bias.shape[0])
-    for batch, target in zip(batches, targets, strict=True):
+    for batch in batches:
         place.see(batch)
-        missing = target - place.residual(unit)
+        whole.see(batch)
+        missing = whole.sums() - place.residual()
         ones = missing.new_ones(len(missing), int(with_bias))  # their weight is the bias
-        activation = torch.cat([place.inputs(unit), ones], dim=1) if inputs else ones
+        activation = torch.cat([place.inputs(), ones], dim=1) if inputs else ones
         moments.add(activation, missing if with_bias else missing - reader.bias)
     place.close()
+    whole.close()
     with torch.no_grad():
         if inputs == 0:
             reader.bias.copy_(solve_weights(moments, reader.bias[:, None], 0.0)[:, 0])
@@ -80,57 +78,57 @@ def _solve(model: Any, unit: Unit, units: int, batches: list[TensorBatch], targe
             reader.bias.copy_(solved[:, -1])
 
 
-class _Places:
-    """Listens, at the projections that read units, to what goes in and comes out, and to the sum with the residual."""
+class _EnoughError(Exception):
+    """A pass has come as far as it has to."""
 
-    def __init__(self, model: Any, units: list[Unit]) -> None:
-        self.model, self.mask = model, torch.empty(0)
-        family = family_of(model.config.model_type)
-        self.readers: dict[Unit, Any] = {}
-        self.summed = family.post_norms is not None
-        self._latest: dict[tuple[Unit, str], Tensor] = {}
-        self._hooks = []
-        for unit in units:
-            layer = layers_of(model)[unit[0]]
-            reader = self.readers[unit] = _reader(layer, unit[1])
-            self._hooks.append(reader.register_forward_hook(self._listen(unit)))
-            if family.post_norms is not None:
-                norms = family.post_norms
-                path = norms.attention_norm if unit[1] == family.attention_output else norms.output_norm
-                self._hooks.append(layer.get_submodule(path).register_forward_pre_hook(self._listen_to_sum(unit)))
 
-    def _listen(self, unit: Unit) -> Any:
-        def hook(module: nn.Module, arguments: tuple[Tensor, ...], output: Any) -> None:
-            self._latest[(unit, "out")] = output[0] if isinstance(output, tuple) else output
-            if isinstance(module, nn.Linear):
-                self._latest[(unit, "in")] = arguments[0]
+class _Place:
+    """Listens at the projection that reads some units: what goes in, what comes out, and the sum with the residual."""
 
-        return hook
+    def __init__(self, model: Any, unit: Unit) -> None:
+        self._model, self._mask = model, torch.empty(0)
+        family, layer = family_of(model.config.model_type), layers_of(model)[unit[0]]
+        self.reader: Any = _reader(layer, unit[1])
+        self._norms = family.post_norms
+        self._latest: dict[str, Tensor] = {}
+        self._hooks: list[Any] = [self.reader.register_forward_hook(self._listen)]
+        if self._norms is not None:
+            attention = unit[1] == family.attention_output
+            path = self._norms.attention_norm if attention else self._norms.output_norm
+            self._hooks.append(layer.get_submodule(path).register_forward_pre_hook(self._listen_to_sum))
 
-    def _listen_to_sum(self, unit: Unit) -> Any:
-        return lambda module, arguments: self._latest.update({(unit, "sum"): arguments[0]})
+    def _listen(self, module: nn.Module, arguments: tuple[Tensor, ...], output: Any) -> None:
+        self._latest["out"] = output[0] if isinstance(output, tuple) else output
+        if isinstance(module, nn.Linear):
+            self._latest["in"] = arguments[0]
+        if self._norms is None:
+            raise _EnoughError
+
+    def _listen_to_sum(self, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        self._latest["sum"] = arguments[0]
+        raise _EnoughError
 
     def see(self, batch: TensorBatch) -> None:
-        """Run the model on a batch."""
-        self.mask = batch.attention_mask.bool()
-        with torch.inference_mode():
-            self.model(**batch.inputs(takes_token_types(self.model)))
+        """Run the model on a batch, as far as this place."""
+        self._mask = batch.attention_mask.bool()
+        with torch.inference_mode(), suppress(_EnoughError):
+            self._model(**batch.inputs(takes_token_types(self._model)))
 
-    def inputs(self, unit: Unit) -> Tensor:
+    def inputs(self) -> Tensor:
         """What the projection reads on the real tokens, (tokens, K)."""
-        return self._latest[(unit, "in")][self.mask]
+        return self._latest["in"][self._mask]
 
-    def sums(self, unit: Unit) -> Tensor:
+    def sums(self) -> Tensor:
         """What the norm gets on the real tokens, or what the projection gives where there is no such norm."""
-        return self._real((unit, "sum" if self.summed else "out"))
+        return self._real("out" if self._norms is None else "sum")
 
-    def residual(self, unit: Unit) -> Tensor:
+    def residual(self) -> Tensor:
         """What of `sums` does not come from the projection."""
-        return self.sums(unit) - self._real((unit, "out"))
+        return self.sums() - self._real("out")
 
-    def _real(self, name: tuple[Unit, str]) -> Tensor:
+    def _real(self, name: str) -> Tensor:
         found = self._latest[name]
-        return found.expand(*self.mask.shape, -1)[self.mask]  # a part without units gives one vector for all tokens
+        return found.expand(*self._mask.shape, -1)[self._mask]  # a part without units gives one vector for all tokens
 
     def close(self) -> None:
         """Stop listening."""

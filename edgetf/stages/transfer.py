@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from edgetf.core.errors import ConfigError
 from edgetf.data.dataset import NO_LABEL, Split
+from edgetf.models.checkpoint import fingerprint_of
 from edgetf.runtime.encoder import Encoder
 from edgetf.stages.context import Context
+from edgetf.training import processes
 from edgetf.training.batches import Rows, encode_split
 
 
@@ -54,7 +56,11 @@ def _augmented(context: Context) -> Split | None:
     from edgetf.training.augment import cached_augmented
 
     teacher, train = context.the_teacher(), context.data.train
-    texts, pairs = cached_augmented(config, train.texts, train.pairs, teacher.path, teacher.digest, context.report)
+    texts, pairs = processes.once(
+        lambda: cached_augmented(
+            config, train.texts, train.pairs, teacher.path, fingerprint_of(teacher), context.report
+        )
+    )
     made = Split(texts, pairs, [NO_LABEL] * len(texts))
     data = context.data  # a changed text may have become one of those that are held out
     held_out = {split.identity(row) for split in (data.dev, data.test) for row in range(len(split))}

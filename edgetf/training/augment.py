@@ -6,7 +6,6 @@ The teacher labels the new texts. Each has a random generator of its own, so tha
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -22,7 +21,7 @@ from edgetf.algorithms import augmentation
 from edgetf.config.data import AugmentConfig
 from edgetf.core.artifact import key_of
 from edgetf.core.errors import ArtifactError
-from edgetf.core.files import guard_disk, read_lines
+from edgetf.core.files import read_lines, whole_file
 from edgetf.core.places import cache_folder
 from edgetf.core.progress import Report
 from edgetf.core.quiet import quiet
@@ -170,10 +169,7 @@ def cached_augmented(
     except (ArtifactError, ValueError, TypeError):  # a line that is no list of two
         new = augmented_texts(config, texts, pairs, teacher_folder, report)
         rows = zip(new[0], new[1] or [""] * len(new[0]), strict=True)
-        with guard_disk(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(f".{os.getpid()}.part")
+        with whole_file(path) as part:
             part.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-            part.replace(path)
         return new
     return kept, None if pairs is None else others

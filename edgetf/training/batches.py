@@ -81,10 +81,17 @@ class TensorBatch:
     labels: Tensor
     positions: Tensor
 
+    def __len__(self) -> int:
+        return len(self.positions)
+
     def inputs(self, token_types: bool) -> dict[str, Tensor]:
         """The arguments of a Hugging Face model."""
         named = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
         return {**named, "token_type_ids": self.token_type_ids} if token_types else named
+
+    def part(self, index: int, count: int) -> TensorBatch:
+        """Every `count`-th row from `index` on; padding stays as it is."""
+        return TensorBatch(**{name: tensor[index::count] for name, tensor in vars(self).items()})
 
     def to(self, device: torch.device) -> TensorBatch:
         """The same on a device."""

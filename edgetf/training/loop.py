@@ -2,16 +2,18 @@
 
 Its state is saved every few seconds into ``checkpoint/`` of the unfinished artifact, so that a killed run goes on at
 the step where it was, and ends with the very weights that it would have had.
+
+Several processes share every batch. Each takes some of its rows, and the gradients are summed, weighted so that the sum
+is the gradient of the whole batch, however it was split. So their number can change when a run is resumed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,11 +29,13 @@ from edgetf.core.artifact import CHECKPOINT
 from edgetf.core.files import guard_disk
 from edgetf.core.progress import Report
 from edgetf.runtime.encoder import Encoder
+from edgetf.training import processes
 from edgetf.training.batches import BucketSampler, Collator, Rows, TensorBatch
 from edgetf.training.threads import choose_threads
 
 Losses = dict[str, Tensor]
 LossFunction = Callable[[Any, TensorBatch, float], Losses]  # model, batch, share of the steps that are done
+Counts = Callable[[TensorBatch], Mapping[str, float]]  # how many things of a batch each term is the mean of
 
 
 @dataclass
@@ -63,6 +67,7 @@ class Job:
     seed: int
     report: Report
     say: Callable[[str], None]
+    counts: Counts | None = None  # None: rows, for every term
     keep_best: bool = True  # else the last epoch's weights, where the score says nothing of what is learned
 
 
@@ -101,7 +106,7 @@ class _Run:
     def __init__(self, job: Job) -> None:
         config = job.config
         torch.set_num_threads(choose_threads(config.threads))
-        set_seed(job.seed)
+        set_seed(job.seed + processes.index())  # each drops out other units
         self.job = job
         AcceleratorState._reset_state()  # each stage of a process has a precision of its own
         self.accelerator = Accelerator(mixed_precision=precision_of(config))
@@ -115,7 +120,10 @@ class _Run:
         trained = [parameter for parameter in job.model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         factor = schedule(self._updates(), config.warmup)
-        self.model, self.optimizer = self.accelerator.prepare(job.model, optimizer)
+        # In evaluation mode accelerate does not wrap the model to average gradients: `_sum_gradients` does that better.
+        self.model = self.accelerator.prepare_model(job.model, evaluation_mode=True)
+        self.optimizer = self.accelerator.prepare_optimizer(optimizer)
+        processes.aligned(self.model.state_dict().values())
         self.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         self.accelerator.register_for_checkpointing(self.schedule)
         self.folder = job.folder / CHECKPOINT
@@ -131,7 +139,8 @@ class _Run:
 
     def _resume(self) -> Progress:
         # A kill between the two renames of `_save` leaves the newer state under its first name.
-        state = next((self.folder / n for n in ("state", "new") if (self.folder / n / "progress.json").is_file()), None)
+        places = [self.folder / name for name in ("state", "new")]
+        state = processes.share(next((place for place in places if (place / "progress.json").is_file()), None))
         if state is None:
             return Progress()
         self.accelerator.load_state(str(state))
@@ -146,11 +155,10 @@ class _Run:
         while self._begun_epoch() or (self._done() < self.total and not self._out_of_patience()):
             self._epoch()
         best = self.folder / "best.pt"
-        model = self.accelerator.unwrap_model(self.model)
-        model.load_state_dict(torch.load(best, map_location="cpu", weights_only=True))
-        for parameter in model.parameters():
+        self.model.load_state_dict(torch.load(best, map_location="cpu", weights_only=True))
+        for parameter in self.model.parameters():
             parameter.requires_grad_(True)
-        model.eval()
+        self.model.eval()
         progress.seconds = time.monotonic() - self.started
         return progress
 
@@ -177,47 +185,72 @@ class _Run:
         progress = self.progress
         self.model.train()
         for positions, update in self._batches():
-            batch = TensorBatch(**self.collate(positions)).to(self.accelerator.device)
-            self._step(batch, update)
+            self._step(TensorBatch(**self.collate(positions)), update)
             progress.step += 1
             mean = progress.sums["total"] / progress.counts["total"]
             self.job.report(self._done(), self.total, f"loss {mean:.3f}")
-            if update and time.monotonic() - self.saved_at > self.job.config.checkpoint_seconds:
+            if update and processes.share(time.monotonic() - self.saved_at > self.job.config.checkpoint_seconds):
                 self._save()
         self._end_epoch()
 
     def _step(self, batch: TensorBatch, update: bool) -> None:
-        with contextlib.nullcontext() if update else self.accelerator.no_sync(self.model):
-            terms = self.job.loss(self.model, batch, self._done() / self.total)
-            total = torch.stack(list(terms.values())).sum()
-            if not torch.isfinite(total):
-                raise FloatingPointError(f"the loss became {total.item()}")
-            self.accelerator.backward(total / self.job.config.gradient_accumulation)
+        """One batch; of several processes, each takes its rows of it."""
+        mine = batch.part(processes.index(), processes.count())
+        taken = mine if len(mine) else batch.part(0, len(batch))  # a row of no weight, so that all do the same
+        terms = self.job.loss(self.model, taken.to(self.accelerator.device), self._done() / self.total)
+        terms = self._weighted(terms, mine, batch)
+        total = torch.stack(list(terms.values())).sum()
+        values = processes.summed(torch.stack([*terms.values(), total]).detach()).tolist()
+        if not math.isfinite(values[-1]):
+            raise FloatingPointError(f"the loss became {values[-1]}")
+        self.accelerator.backward(total / self.job.config.gradient_accumulation)
         if update:
+            self._sum_gradients()
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.job.config.max_grad_norm)
             self.optimizer.step()
             self.schedule.step()
             self.optimizer.zero_grad()
         sums, counts = self.progress.sums, self.progress.counts
-        for name, term in {**terms, "total": total}.items():
-            sums[name] = sums.get(name, 0.0) + term.item()
+        for name, value in zip([*terms, "total"], values, strict=True):
+            sums[name] = sums.get(name, 0.0) + value
             counts[name] = counts.get(name, 0) + 1
+
+    def _weighted(self, terms: Losses, mine: TensorBatch, batch: TensorBatch) -> Losses:
+        """The terms as this process's addends to those of the whole batch."""
+        if processes.count() == 1:
+            return terms
+        rows, shares = len(mine) / len(batch), {}
+        if self.job.counts is not None:
+            part, whole = self.job.counts(mine), self.job.counts(batch)
+            shares = {name: part[name] / max(1.0, whole[name]) for name in whole}
+        return {name: term * shares.get(name, rows) for name, term in terms.items()}
+
+    def _sum_gradients(self) -> None:
+        """Each process has the gradient of its share of the loss; all get the sum."""
+        if processes.count() == 1:
+            return
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        flat = processes.summed(torch.cat([gradient.reshape(-1) for gradient in gradients]))
+        for gradient, part in zip(
+            gradients, torch.split(flat, [gradient.numel() for gradient in gradients]), strict=True
+        ):
+            gradient.copy_(part.view_as(gradient))
 
     def _end_epoch(self) -> None:
         progress = self.progress
-        score = self.job.evaluate(self.accelerator.unwrap_model(self.model))
+        score = processes.once(lambda: self.job.evaluate(self.model))
         means = {f"loss_{name}": round(value / progress.counts[name], 5) for name, value in progress.sums.items()}
         progress.history.append({"epoch": progress.epoch + 1, "dev_accuracy": score, **means})
         if score > progress.best or not self.job.keep_best:
             progress.best, progress.best_epoch = score, progress.epoch
-            self._write("best.pt", self.accelerator.unwrap_model(self.model).state_dict())
+            self._write("best.pt", self.model.state_dict())
         progress.epoch += 1
         progress.step = 0
         progress.sums, progress.counts = {}, {}
         self._save()
 
     def _write(self, name: str, state: Any) -> None:
-        if not self.accelerator.is_main_process:
+        if not processes.is_main():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / f"{name}.part"
@@ -230,10 +263,14 @@ class _Run:
         new, state = self.folder / "new", self.folder / "state"
         self.progress.seconds = time.monotonic() - self.started
         with guard_disk(new):
-            shutil.rmtree(new, ignore_errors=True)
-            new.mkdir(parents=True)
-            self.accelerator.save_state(str(new))
-            (new / "progress.json").write_text(json.dumps(vars(self.progress)))
-            shutil.rmtree(state, ignore_errors=True)
-            new.rename(state)
+            if processes.is_main():
+                shutil.rmtree(new, ignore_errors=True)
+                new.mkdir(parents=True)
+            processes.meet()
+            self.accelerator.save_state(str(new))  # of the other processes only their random numbers
+            processes.meet()
+            if processes.is_main():
+                (new / "progress.json").write_text(json.dumps(vars(self.progress)))
+                shutil.rmtree(state, ignore_errors=True)
+                new.rename(state)
         self.saved_at = time.monotonic()

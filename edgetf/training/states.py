@@ -1,100 +1,135 @@
 """The teacher's token states on disk, so that it need not run, or be in memory, while a student learns from it.
 
-One float16 file a signal, (tokens of all pieces, W), pieces one after the other without padding. A batch is read piece
-by piece at its offset: mapped pages would count as the process's own memory, and a file may be larger than that.
+The pieces lie in blocks, which several processes or machines may write. A block's file holds its pieces one after the
+other without padding: of each the signals in the order of their names, (T, W) in float16. A batch is read piece by
+piece at its offset: mapped pages would count as the process's own memory, and a file may be larger than that.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from edgetf.core.artifact import key_of
-from edgetf.core.files import guard_disk
+from edgetf.core.errors import ArtifactError
+from edgetf.core.files import read_json, whole_file
+from edgetf.core.part import WHOLE, Part
 from edgetf.core.places import cache_folder
 from edgetf.core.progress import Report
 from edgetf.models.families import family_of
 from edgetf.runtime.encoder import Encoder
+from edgetf.training import processes
 from edgetf.training.batches import Rows, in_order
+from edgetf.training.blocks import missing, split_rows
 from edgetf.training.taps import Taps
 
-_DONE = "widths.json"
-Widths = dict[str, int]
+_WIDTHS = "widths.json"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Which signals of a teacher are wanted, by its fingerprint, that of the texts, and their pieces."""
+
+    teacher: str
+    texts: str
+    names: tuple[str, ...]
+    rows: Rows
+    encoder: Encoder
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where they lie in the cache."""
+        rule = [len(self.rows), self.encoder.max_length, self.encoder.long_texts]
+        key = key_of(["blocks", self.teacher, self.texts, sorted(self.names), *rule])
+        return cache_folder() / "teacher-states" / key[:24]
+
+    @cached_property
+    def blocks(self) -> list[tuple[range, Path]]:
+        """The pieces of each block, and its file."""
+        return [(rows, self.folder / f"block-{k:03}.f16") for k, rows in enumerate(split_rows(len(self.rows)))]
+
+    def starts(self, block: range) -> NDArray[np.int64]:
+        """Before which token of its block each piece begins, (P,)."""
+        lengths = [len(self.rows.pieces[position].input_ids) for position in block]
+        return np.concatenate([[0], np.cumsum(lengths[:-1], dtype=np.int64)])
 
 
 class States:
     """Reads the stored signals of a set of pieces."""
 
-    def __init__(self, folder: Path, lengths: Sequence[int]) -> None:
-        self._lengths = lengths
-        self._starts = np.concatenate([[0], np.cumsum(lengths)])
-        self._widths: Widths = json.loads((folder / _DONE).read_text(encoding="utf-8"))
-        self._files = {name: os.open(folder / f"{name}.f16", os.O_RDONLY) for name in self._widths}
+    def __init__(self, wish: Wish) -> None:
+        self._pieces, self._size = wish.rows.pieces, len(wish.blocks[0][0])
+        self._starts = np.concatenate([wish.starts(block) for block, _ in wish.blocks])
+        self._widths: dict[str, int] = read_json(wish.folder / _WIDTHS)
+        self._width = sum(self._widths.values())
+        for block, file in wish.blocks:
+            tokens = sum(len(self._pieces[position].input_ids) for position in block)
+            if file.stat().st_size != tokens * self._width * 2:
+                raise ArtifactError(f"{file}: damaged; remove it and run the same command again")
+        self._files = [os.open(file, os.O_RDONLY) for _, file in wish.blocks]
 
     def batch(self, positions: Sequence[int], tokens: int) -> dict[str, Tensor]:
         """The signals of these pieces, each (B, tokens, W) in float32, zero on padding."""
-        found = {}
-        for name, width in self._widths.items():
-            states = np.zeros((len(positions), tokens, width), dtype=np.float16)
-            for row, position in enumerate(positions):
-                length = self._lengths[position]
-                raw = os.pread(self._files[name], length * width * 2, int(self._starts[position]) * width * 2)
-                states[row, :length] = np.frombuffer(raw, dtype=np.float16).reshape(length, width)
-            found[name] = torch.from_numpy(states).float()
-        return found
+        found = {
+            name: np.zeros((len(positions), tokens, width), dtype=np.float16) for name, width in self._widths.items()
+        }
+        for row, position in enumerate(positions):
+            length, start = len(self._pieces[position].input_ids), int(self._starts[position])
+            raw = os.pread(self._files[position // self._size], length * self._width * 2, start * self._width * 2)
+            numbers, begin = np.frombuffer(raw, dtype=np.float16), 0
+            for name, width in self._widths.items():
+                found[name][row, :length] = numbers[begin : begin + length * width].reshape(length, width)
+                begin += length * width
+        return {name: torch.from_numpy(states).float() for name, states in found.items()}
 
     def close(self) -> None:
         """Close the files."""
-        for file in self._files.values():
+        for file in self._files:
             os.close(file)
-        self._files = {}
+        self._files = []
 
 
-def states_folder(teacher_digest: str, fingerprint: str, names: Sequence[str], rows: Rows, encoder: Encoder) -> Path:
-    """Where the states of these pieces lie, keyed by teacher, data, length rule and signals."""
-    key = key_of([teacher_digest, fingerprint, sorted(names), len(rows), encoder.max_length, encoder.long_texts])
-    return cache_folder() / "teacher-states" / key[:24]
+def store_states(model: Callable[[], Any], wish: Wish, report: Report, part: Part = WHOLE) -> int:
+    """Run the teacher over the pieces of a part that are not stored yet; gives the number of blocks written.
 
-
-def is_stored(folder: Path) -> bool:
-    """Whether the states there are whole."""
-    return (folder / _DONE).is_file()
-
-
-def store_states(model: Any, names: Sequence[str], rows: Rows, encoder: Encoder, folder: Path, report: Report) -> None:
-    """Run the teacher over every piece and write its signals; what is there when it ends is whole."""
-    starts = np.concatenate([[0], np.cumsum([len(piece.input_ids) for piece in rows.pieces])])
-    token_types = family_of(model.config.model_type).takes_token_types
-    taps, files, widths, done = Taps(model, names), {}, {}, 0
-    device = next(model.parameters()).device
-    model.eval()
+    `model` gives the teacher; it is asked only where something is missing. Of several processes each writes some.
+    """
+    todo = missing([file for _, file in wish.blocks], part)
+    if not todo:
+        return 0
+    teacher = model().to(processes.device()).eval()
+    taps = Taps(teacher, wish.names)
     try:
-        with guard_disk(folder), torch.inference_mode():
-            folder.mkdir(parents=True, exist_ok=True)
-            for positions, batch in in_order(rows, encoder):
-                model(**batch.to(device).inputs(token_types))
-                for name, states in taps.last.items():
-                    widths[name] = states.shape[-1]
-                    if name not in files:
-                        files[name] = os.open(folder / f"{name}.f16", os.O_WRONLY | os.O_CREAT)
-                    halves = states.to(torch.float16).cpu().numpy()
-                    for row, position in enumerate(positions):
-                        length = len(rows.pieces[position].input_ids)
-                        raw = np.ascontiguousarray(halves[row, :length]).tobytes()
-                        os.pwrite(files[name], raw, int(starts[position]) * widths[name] * 2)
-                done += len(positions)
-                report(done, len(rows), "teacher's states")
-            part = folder / f"{_DONE}.{os.getpid()}.part"
-            part.write_text(json.dumps(widths), encoding="utf-8")
-            part.replace(folder / _DONE)
+        for done, number in enumerate(todo):
+            report(done, len(todo), "blocks of the teacher's states")
+            _write_block(teacher, taps, wish, *wish.blocks[number])
     finally:
         taps.close()
-        for file in files.values():
-            os.close(file)
+    return len(todo)
+
+
+def _write_block(teacher: Any, taps: Taps, wish: Wish, block: range, file: Path) -> None:
+    """Write the signals of the pieces of a block, batch by batch."""
+    token_types = family_of(teacher.config.model_type).takes_token_types
+    starts = wish.starts(block)
+    with whole_file(file) as place, place.open("wb", buffering=0) as stream, torch.inference_mode():
+        for positions, batch in in_order(wish.rows, wish.encoder, block):
+            teacher(**batch.to(processes.device()).inputs(token_types))
+            signals = {name: taps.last[name].to(torch.float16).cpu().numpy() for name in sorted(wish.names)}
+            width = sum(states.shape[-1] for states in signals.values())
+            for row, position in enumerate(positions):
+                length = len(wish.rows.pieces[position].input_ids)
+                raw = b"".join(states[row, :length].tobytes() for states in signals.values())
+                os.pwrite(stream.fileno(), raw, int(starts[position - block.start]) * width * 2)
+        with whole_file(wish.folder / _WIDTHS) as widths:
+            widths.write_text(json.dumps({name: states.shape[-1] for name, states in signals.items()}))

@@ -1,12 +1,16 @@
-"""The teacher's logits, computed once for a set of rows and kept on disk, keyed by teacher and rows."""
+"""The teacher's logits, computed once for a set of rows and kept on disk, keyed by teacher and rows.
+
+They are written in blocks, which several processes or machines may do, and then joined; no more than a block is ever in
+memory.
+"""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -15,12 +19,18 @@ from torch import Tensor
 
 from edgetf.algorithms.distillation import soft_logits_loss, soft_top_k_loss
 from edgetf.core.artifact import key_of
-from edgetf.core.files import guard_disk
+from edgetf.core.errors import ArtifactError
+from edgetf.core.files import whole_file
+from edgetf.core.part import WHOLE, Part
 from edgetf.core.places import cache_folder
 from edgetf.core.progress import Report
 from edgetf.models.families import family_of
 from edgetf.runtime.encoder import Encoder
+from edgetf.training import processes
 from edgetf.training.batches import Rows, in_order
+from edgetf.training.blocks import missing, split_rows
+
+_ARRAYS = ("kept", "rest", "top")
 
 
 def takes_token_types(model: Any) -> bool:
@@ -28,19 +38,16 @@ def takes_token_types(model: Any) -> bool:
     return family_of(model.config.model_type).takes_token_types
 
 
-def infer(model: Any, rows: Rows, encoder: Encoder, report: Report | None = None) -> NDArray[np.float32]:
-    """Logits (P, C) of every piece."""
+def infer(model: Any, rows: Rows, encoder: Encoder, only: range | None = None) -> NDArray[np.float32]:
+    """Logits (P, C) of every piece, or of `only` those."""
     model.eval()
     device = next(model.parameters()).device
-    logits = np.zeros((len(rows), model.config.num_labels), dtype=np.float32)
-    done = 0
+    only = range(len(rows)) if only is None else only
+    logits = np.zeros((len(only), model.config.num_labels), dtype=np.float32)
     with torch.inference_mode():
-        for positions, batch in in_order(rows, encoder):
+        for positions, batch in in_order(rows, encoder, only):
             output = model(**batch.to(device).inputs(takes_token_types(model))).logits
-            logits[positions] = output.float().cpu().numpy()
-            done += len(positions)
-            if report is not None:
-                report(done, len(rows), "teacher's logits")
+            logits[[position - only.start for position in positions]] = output.float().cpu().numpy()
     return logits
 
 
@@ -83,30 +90,109 @@ class SoftTargets:
         return soft_top_k_loss(student, top, kept, rest, self.temperature)
 
 
-def cached_logits(
-    model: Callable[[], Any], teacher_digest: str, rows: Rows, encoder: Encoder, fingerprint: str, report: Report,
-    top_k: int | None = None, temperature: float = 1.0,
-) -> SoftTargets:  # fmt: skip
+@dataclass(frozen=True)
+class Question:
+    """What a teacher is asked: its own fingerprint, the pieces of its own tokens and the fingerprint of their texts.
+
+    With `top_k` below the number of classes only so many logits are kept, and what the others come to at the
+    temperature.
+    """
+
+    teacher: str
+    texts: str
+    rows: Rows
+    encoder: Encoder
+    top_k: int | None = None
+    temperature: float = 1.0
+
+    @property
+    def folder(self) -> Path:
+        """Where the answer lies in the cache."""
+        base = [self.teacher, self.texts, len(self.rows), self.encoder.max_length, self.encoder.long_texts]
+        key = key_of(base if self.top_k is None else [*base, self.top_k, self.temperature])
+        return cache_folder() / "teacher-logits" / key[:24]
+
+    @property
+    def blocks(self) -> list[tuple[range, Path]]:
+        """The rows of each block of the answer, and its file."""
+        return [(rows, self.folder / f"block-{k:03}.npz") for k, rows in enumerate(split_rows(len(self.rows)))]
+
+
+def cached_logits(model: Callable[[], Any], question: Question, report: Report) -> SoftTargets:
     """The teacher's logits, memory-mapped from the cache, where they are written if they are not yet there.
 
-    `model` gives the teacher; it is asked only where the cache is cold. With `top_k` below the number of classes only
-    so many logits are kept, and what the others come to at the temperature.
+    `model` gives the teacher; it is asked only for blocks that nobody has answered yet.
     """
-    base = [teacher_digest, fingerprint, len(rows), encoder.max_length, encoder.long_texts]
-    key = key_of(base if top_k is None else [*base, top_k, temperature])
-    folder = cache_folder() / "teacher-logits" / key[:24]
-    if not (folder / "top.npy").is_file():
-        logits = infer(model(), rows, encoder, report)
-        targets = SoftTargets(logits, temperature)
-        if top_k is not None and top_k < logits.shape[1]:
-            targets = keep_top(logits, top_k, temperature)
-        _store(folder, {"kept": targets.kept, "rest": targets.rest, "top": targets.top})
+    folder = question.folder
+    if processes.once(lambda: not (folder / "top.npy").is_file()):
+        answer(model, question, report)
+        processes.meet()
+        processes.once(lambda: _join(question))
 
     def mapped(name: str) -> Any:
         path = folder / f"{name}.npy"
         return np.load(path, mmap_mode="r") if path.is_file() else None
 
-    return SoftTargets(mapped("top"), temperature, mapped("kept"), mapped("rest"))
+    return SoftTargets(mapped("top"), question.temperature, mapped("kept"), mapped("rest"))
+
+
+def answer(model: Callable[[], Any], question: Question, report: Report, part: Part = WHOLE) -> int:
+    """Write the missing blocks of a part of the answer; gives their number, of which each process writes some."""
+    if processes.once(lambda: (question.folder / "top.npy").is_file()):
+        return 0
+    blocks = question.blocks
+    todo = missing([file for _, file in blocks], part)
+    for done, number in enumerate(todo):
+        report(done, len(todo), "blocks of the teacher's logits")
+        rows, file = blocks[number]
+        logits = infer(model().to(processes.device()), question.rows, question.encoder, rows)
+        targets = SoftTargets(logits, question.temperature)
+        if question.top_k is not None and question.top_k < logits.shape[1]:
+            targets = keep_top(logits, question.top_k, question.temperature)
+        arrays = {name: getattr(targets, name) for name in _ARRAYS if getattr(targets, name) is not None}
+        with whole_file(file) as place, place.open("wb") as stream:
+            np.savez(stream, **arrays)
+    return len(todo)
+
+
+def _join(question: Question) -> None:
+    """Write the blocks one after the other into files that can be memory-mapped, the one that is looked for last."""
+    files = [file for _, file in question.blocks]
+    try:
+        first = _read_block(files[0])
+        for name in [name for name in _ARRAYS if name in first]:
+            with whole_file(question.folder / f"{name}.npy") as place:
+                _write_joined(place, files, name, len(question.rows))
+    except FileNotFoundError:  # another run has joined them meanwhile
+        if not (question.folder / "top.npy").is_file():
+            raise
+    for file in files:
+        file.unlink(missing_ok=True)
+
+
+def _read_block(file: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a block.
+
+    Raises:
+        ArtifactError: it was not copied whole.
+    """
+    try:
+        with np.load(file) as block:
+            return dict(block)
+    except (BadZipFile, EOFError, ValueError):
+        raise ArtifactError(f"{file}: damaged; remove it and run the same command again") from None
+
+
+def _write_joined(place: Path, files: list[Path], name: str, rows: int) -> None:
+    """One array of all blocks, with so many rows, as a .npy file."""
+    with place.open("wb") as stream:
+        for number, file in enumerate(files):
+            array = _read_block(file)[name]
+            if number == 0:
+                kind = np.lib.format.dtype_to_descr(array.dtype)
+                head = {"descr": kind, "fortran_order": False, "shape": (rows, *array.shape[1:])}
+                np.lib.format.write_array_header_1_0(stream, head)
+            stream.write(array.tobytes())
 
 
 def keep_top(logits: NDArray[np.float32], k: int, temperature: float) -> SoftTargets:
@@ -123,16 +209,3 @@ def keep_top(logits: NDArray[np.float32], k: int, temperature: float) -> SoftTar
     return SoftTargets(
         np.take_along_axis(logits, kept, axis=1), temperature, kept.astype(np.int32), rest.astype(np.float32)
     )
-
-
-def _store(folder: Path, arrays: dict[str, NDArray[Any] | None]) -> None:
-    """Write the arrays, the one that is looked for last."""
-    with guard_disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, array in arrays.items():
-            if array is None:
-                continue
-            part = folder / f"{name}.{os.getpid()}.part"
-            with part.open("wb") as stream:
-                np.save(stream, array)
-            part.replace(folder / f"{name}.npy")

@@ -153,6 +153,17 @@ class TestCollator:
         assert set(batch.inputs(False)) == {"input_ids", "attention_mask"}
 
 
+class TestParts:
+    @pytest.mark.parametrize("count", [1, 2, 3, 5])
+    def test_hold_every_row_once(self, rows: Rows, encoder: Encoder, count: int) -> None:
+        batch = TensorBatch(**Collator(rows, encoder)([4, 9, 2, 7]))
+        parts = [batch.part(index, count) for index in range(count)]
+        assert sum(len(part) for part in parts) == len(batch) == 4
+        assert sorted(chain.from_iterable(part.positions.tolist() for part in parts)) == [2, 4, 7, 9]
+        for part in parts:
+            assert part.input_ids.shape == part.attention_mask.shape == (len(part), batch.input_ids.shape[1])
+
+
 class TestInOrder:
     def test_every_piece_once_longest_last(self, rows: Rows, encoder: Encoder) -> None:
         batches = list(in_order(rows, encoder, batch_size=10))

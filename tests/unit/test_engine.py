@@ -24,16 +24,19 @@ from edgetf.config.stages import DistillConfig, VocabularyConfig
 from edgetf.config.student import MobileBert
 from edgetf.config.training import LossConfig, Term
 from edgetf.core.artifact import Artifact, Spec, seal
-from edgetf.core.errors import ConfigError
+from edgetf.core.errors import ArtifactError, ConfigError
+from edgetf.core.part import Part
+from edgetf.core.places import cache_folder
 from edgetf.data.dataset import NO_LABEL, Split
 from edgetf.models.checkpoint import WEIGHTS, copy_checkpoint, load_classifier, save_classifier
 from edgetf.models.modules import FactorizedEmbedding
 from edgetf.models.slicing import layers_of, linear_at, model_shape, word_table
 from edgetf.runtime.encoder import Encoder
-from edgetf.stages import distill, objective, vocabulary
+from edgetf.stages import distill, outputs, vocabulary
 from edgetf.stages.context import Context
 from edgetf.stages.objective import Objective
 from edgetf.stages.signals import layer_pairs, wanted_signals
+from edgetf.training import blocks
 from edgetf.training.batches import TensorBatch, in_order
 from edgetf.training.loop import Losses
 from edgetf.training.teacher import infer
@@ -151,6 +154,21 @@ class TestTerms:
         assert set(epoch) == {"epoch", "dev_accuracy", "loss_total", *(f"loss_{term}" for term in terms)}
         assert epoch["loss_total"] == pytest.approx(sum(epoch[f"loss_{term}"] for term in terms), abs=1e-3)
         assert all(epoch[f"loss_{term}"] > 0 for term in terms)
+
+    @pytest.mark.parametrize(("term", "settings"), ALONE, ids=lambda value: str(value))
+    def test_parts_of_a_batch_weigh_what_is_in_them(
+        self, teacher: Artifact, term: Term, settings: dict[str, Any]
+    ) -> None:
+        """So several processes that each take some rows come to the loss of the whole batch."""
+        student = distill.start(teacher, context_of(teacher)).eval()
+        made = objective_of(teacher, student, **{**NOTHING, term: 1.0, **settings})
+        for batch in (batches_of(made)[0], batches_of(made)[-1]):
+            batch.labels[:3] = NO_LABEL
+            whole = made.counts(batch)[term]
+            parts = [batch.part(k, 3) for k in range(3)]
+            addends = [terms_of(made, part)[term] * made.counts(part)[term] / whole for part in parts]
+            torch.testing.assert_close(torch.stack(addends).sum(), terms_of(made, batch)[term])
+        made.close()
 
     def test_projections_are_left_behind(self, teacher: Artifact, tmp_path: Path) -> None:
         made = distilled(teacher, tmp_path / "2-distill", SMALL, **{**SHORT, **STATES})
@@ -336,12 +354,40 @@ class TestCachedStates:
                 )
             made.close()
 
+    def test_are_the_same_in_blocks(self, teacher: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Blocks of five pieces, of which somebody else wrote every third and left one behind half written."""
+        model = load_classifier(teacher.path)
+        whole = objective_of(teacher, model, cache_states=True, **STATES)
+        wanted = [terms_of(whole, batch) for batch in batches_of(whole)]
+        whole.close()
+        monkeypatch.setenv("EDGETF_CACHE", f"{cache_folder()}-blocks")
+        monkeypatch.setattr(blocks, "LEAST", 5)
+        names, rows = whole.wanted.teacher, len(whole.rows)
+        written = outputs.fill_outputs(whole.config, names, teacher, context_of(teacher), Part(3, 3))
+        assert written == 2 * len(range(2, -(-rows // 5), 3))
+        (folder,) = (cache_folder() / "teacher-states").iterdir()
+        (folder / "block-000.f16.123.part").write_bytes(b"half")
+        made = objective_of(teacher, model, cache_states=True, **STATES)
+        assert len(list(folder.glob("block-???.f16"))) == -(-rows // 5)
+        for batch, terms in zip(batches_of(made), wanted, strict=True):
+            for name, term in terms_of(made, batch).items():
+                torch.testing.assert_close(term, terms[name], rtol=1e-3, atol=1e-4)
+        made.close()
+
+    def test_a_block_that_was_not_copied_whole_is_refused(self, teacher: Artifact) -> None:
+        model = load_classifier(teacher.path)
+        objective_of(teacher, model, cache_states=True, hidden=1.0).close()
+        (block,) = (cache_folder() / "teacher-states").glob("*/block-000.f16")
+        block.write_bytes(block.read_bytes()[:-2])
+        with pytest.raises(ArtifactError, match="block-000.f16: damaged; remove it"):
+            objective_of(teacher, model, cache_states=True, hidden=1.0)
+
     def test_a_warm_cache_needs_no_teacher(self, teacher: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
         model = load_classifier(teacher.path)
         cold = objective_of(teacher, model, cache_states=True, **STATES)
         wanted = terms_of(cold, batches_of(cold)[1])
         cold.close()
-        monkeypatch.setattr(objective, "load_classifier", forbidden)
+        monkeypatch.setattr(outputs, "load_classifier", forbidden)
         warm = objective_of(teacher, model, cache_states=True, **STATES)
         found = terms_of(warm, batches_of(warm)[1])
         assert all(torch.equal(found[name], wanted[name]) for name in wanted)
@@ -349,7 +395,7 @@ class TestCachedStates:
     def test_other_signals_are_stored_anew(self, teacher: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
         model = load_classifier(teacher.path)
         objective_of(teacher, model, cache_states=True, hidden=1.0).close()
-        monkeypatch.setattr(objective, "load_classifier", forbidden)
+        monkeypatch.setattr(outputs, "load_classifier", forbidden)
         with pytest.raises(AssertionError, match="must not be called"):
             objective_of(teacher, model, cache_states=True, embedding=1.0)
 
@@ -578,7 +624,7 @@ class TestVocabulary:
         answers = []
         for artifact in (teacher, made):
             encoder = Encoder(artifact.path, 32, "truncate", artifact.spec.details["pad_id"])
-            rows = objective.transfer_rows(context_of(teacher), "labelled", encoder)[1]
+            rows = outputs.transfer_rows(context_of(teacher), "labelled", encoder)[1]
             answers.append(infer(load_classifier(artifact.path), rows, encoder))
         np.testing.assert_allclose(answers[1], answers[0], atol=1e-5)
 
@@ -605,7 +651,7 @@ class TestVocabulary:
         context = context_of(teacher).with_tutor(tutor)
         made = objective_of(teacher, load_classifier(tutor.path), context)
         encoder = Encoder(teacher.path, 32, "truncate", 0)
-        rows = objective.transfer_rows(context, "all", encoder)[1]
+        rows = outputs.transfer_rows(context, "all", encoder)[1]
         assert made._soft is not None
         np.testing.assert_allclose(made._soft.top, infer(load_classifier(teacher.path), rows, encoder), atol=1e-5)
 

@@ -14,13 +14,15 @@ from tiny import FAMILY_NAMES, tiny_classifier, tiny_dataset
 from torch.nn import functional as F
 
 from edgetf.config.stages import FinetuneConfig
+from edgetf.core.errors import ArtifactError
+from edgetf.core.part import Part
 from edgetf.models.checkpoint import load_classifier
 from edgetf.runtime.encoder import Encoder
+from edgetf.training import blocks, threads
 from edgetf.training import teacher as teacher_module
-from edgetf.training import threads
 from edgetf.training.batches import Rows, TensorBatch, encode_split
 from edgetf.training.loop import Job, Losses, Progress, precision_of, train
-from edgetf.training.teacher import accuracy, by_row, cached_logits, infer, takes_token_types
+from edgetf.training.teacher import Question, accuracy, answer, by_row, cached_logits, infer, takes_token_types
 
 torch.set_num_threads(1)
 
@@ -408,6 +410,13 @@ class TestThreads:
         monkeypatch.setattr(threads, "load_average", lambda: load)
         assert threads.choose_threads("auto") == chosen
 
+    def test_processes_of_one_run_share_the_cores(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(threads.os, "cpu_count", lambda: 8)
+        monkeypatch.setattr(threads, "load_average", lambda: 0.0)
+        for processes, chosen in (("2", 4), ("3", 2), ("16", 1)):
+            monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+            assert threads.choose_threads("auto") == chosen
+
     def test_unknown_cores_are_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(threads.os, "cpu_count", lambda: None)
         monkeypatch.setattr(threads, "load_average", lambda: 0.0)
@@ -441,23 +450,23 @@ class TestTeacherLogits:
         assert by_row(logits, rows).tolist() == [[1, 2], [4, 5], [8, 9]]
 
     def test_are_computed_once(self, model: Any, encoder: Encoder, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
-        first = cached_logits(lambda: model, "teacher", rows, encoder, "rows", silent)
+        first = cached_logits(lambda: model, Question("teacher", "rows", rows, encoder), silent)
         assert first.kept is None and first.rest is None
         np.testing.assert_array_equal(first.top, infer(model, rows, encoder))
         monkeypatch.setattr(teacher_module, "infer", forbidden)
-        again = cached_logits(lambda: model, "teacher", rows, encoder, "rows", silent)
+        again = cached_logits(lambda: model, Question("teacher", "rows", rows, encoder), silent)
         np.testing.assert_array_equal(again.top, first.top)
 
     def test_second_time_needs_no_model(self, model: Any, encoder: Encoder, rows: Rows) -> None:
-        first = cached_logits(lambda: model, "teacher", rows, encoder, "rows", silent)
-        again = cached_logits(forbidden, "teacher", rows, encoder, "rows", silent)
+        first = cached_logits(lambda: model, Question("teacher", "rows", rows, encoder), silent)
+        again = cached_logits(forbidden, Question("teacher", "rows", rows, encoder), silent)
         np.testing.assert_array_equal(again.top, first.top)
 
     def test_only_the_largest_are_kept(self, model: Any, encoder: Encoder, rows: Rows) -> None:
         """Two of three classes and what the third comes to; a second reading gives the same from the disk."""
         whole = infer(model, rows, encoder)
         for _ in range(2):
-            targets = cached_logits(lambda: model, "teacher", rows, encoder, "rows", silent, 2, 4.0)
+            targets = cached_logits(lambda: model, Question("teacher", "rows", rows, encoder, 2, 4.0), silent)
             assert targets.kept is not None and targets.rest is not None
             assert (targets.top.shape, targets.kept.shape, targets.rest.shape) == ((30, 2), (30, 2), (30,))
             np.testing.assert_array_equal(targets.top, -np.sort(-whole, axis=1)[:, :2])
@@ -465,7 +474,7 @@ class TestTeacherLogits:
             np.testing.assert_allclose(targets.rest, whole.min(axis=1) / 4.0, rtol=1e-5)
 
     def test_all_are_kept_where_there_are_no_more(self, model: Any, encoder: Encoder, rows: Rows) -> None:
-        targets = cached_logits(lambda: model, "teacher", rows, encoder, "rows", silent, 3, 4.0)
+        targets = cached_logits(lambda: model, Question("teacher", "rows", rows, encoder, 3, 4.0), silent)
         assert targets.kept is None and targets.top.shape == (30, 3)
 
     @pytest.mark.parametrize("change", ["teacher", "rows", "count", "max_length", "long_texts", "top_k", "temperature"])
@@ -474,7 +483,7 @@ class TestTeacherLogits:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
         kept = {"top_k": (1, 2.0), "temperature": (2, 1.0)}.get(change, ())
-        cached_logits(lambda: model, "teacher", rows, encoder, "rows", silent, *kept)
+        cached_logits(lambda: model, Question("teacher", "rows", rows, encoder, *kept), silent)
         runs = 0
 
         def counted(*arguments: Any) -> Any:
@@ -497,47 +506,90 @@ class TestTeacherLogits:
                 encoder = Encoder(folders["bert"], 64, "chunk")
             case "top_k" | "temperature":
                 kept = (2, 2.0)
-        targets = cached_logits(lambda: model, digest, rows, encoder, fingerprint, silent, *kept)
+        targets = cached_logits(lambda: model, Question(digest, fingerprint, rows, encoder, *kept), silent)
         assert runs == 1
         assert len(targets.top) == len(rows)
 
     def test_a_kill_leaves_no_half_file(
         self, model: Any, encoder: Encoder, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def dies(stream: Any, logits: Any) -> None:
+        def dies(stream: Any, top: Any) -> None:
             stream.write(b"half")
             raise Killed
 
         with monkeypatch.context() as patched, pytest.raises(Killed):
-            patched.setattr(teacher_module.np, "save", dies)
-            cached_logits(lambda: model, "teacher", rows, encoder, "rows", silent)
-        assert list((tmp_path / "cache").rglob("*.npy")) == []
-        assert cached_logits(lambda: model, "teacher", rows, encoder, "rows", silent).top.shape == (30, 3)
+            patched.setattr(teacher_module.np, "savez", dies)
+            cached_logits(lambda: model, Question("teacher", "rows", rows, encoder), silent)
+        assert list((tmp_path / "cache").rglob("*.np?")) == []
+        assert cached_logits(lambda: model, Question("teacher", "rows", rows, encoder), silent).top.shape == (30, 3)
 
     def test_a_kill_between_two_files_leaves_nothing_that_looks_whole(
         self, model: Any, encoder: Encoder, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real, calls = np.save, 0
+        real, calls = np.lib.format.write_array_header_1_0, 0
 
-        def dies(stream: Any, array: Any) -> None:
+        def dies(stream: Any, head: Any) -> None:
             nonlocal calls
             calls += 1
             if calls == 3:
                 raise Killed
-            real(stream, array)
+            real(stream, head)
 
         with monkeypatch.context() as patched, pytest.raises(Killed):
-            patched.setattr(teacher_module.np, "save", dies)
-            cached_logits(lambda: model, "teacher", rows, encoder, "rows", silent, 2)
+            patched.setattr(teacher_module.np.lib.format, "write_array_header_1_0", dies)
+            cached_logits(lambda: model, Question("teacher", "rows", rows, encoder, 2), silent)
         assert list((tmp_path / "cache").rglob("top.npy")) == []
-        targets = cached_logits(lambda: model, "teacher", rows, encoder, "rows", silent, 2)
+        targets = cached_logits(lambda: model, Question("teacher", "rows", rows, encoder, 2), silent)
         assert targets.top.shape == (30, 2) and targets.rest is not None
+
+    @pytest.mark.parametrize("top_k", [None, 2])
+    def test_in_blocks_they_are_the_same(
+        self, model: Any, encoder: Encoder, rows: Rows, top_k: int | None, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        """Four blocks of seven rows and one of two; others have written two parts of three, of which one was cut."""
+        whole = cached_logits(lambda: model, Question("teacher", "whole", rows, encoder, top_k), silent)
+        monkeypatch.setattr(blocks, "LEAST", 7)
+        question = Question("teacher", "blocks", rows, encoder, top_k)
+        asked: list[range] = []
+
+        def watched(model: Any, rows: Rows, encoder: Encoder, only: range) -> Any:
+            if len(asked) == 3:
+                raise Killed
+            asked.append(only)
+            return infer(model, rows, encoder, only)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(teacher_module, "infer", watched)
+            assert answer(lambda: model, question, silent, Part(2, 3)) == 2
+            with pytest.raises(Killed):
+                answer(lambda: model, question, silent, Part(1, 3))
+            assert asked == [range(7, 14), range(28, 30), range(0, 7)]
+            asked.clear()
+            joined = cached_logits(lambda: model, question, silent)
+            assert asked == [range(14, 21), range(21, 28)]
+        assert answer(forbidden, question, silent) == 0
+        for name in ("top", "kept", "rest"):
+            ours, wanted = getattr(joined, name), getattr(whole, name)
+            assert (ours is None) == (wanted is None)
+            if ours is not None:
+                assert ours.dtype == wanted.dtype
+                np.testing.assert_allclose(ours, wanted, atol=1e-5)
+        assert {path.suffix for path in question.folder.iterdir()} == {".npy"}
+
+    def test_a_block_that_was_not_copied_whole_is_refused(self, model: Any, encoder: Encoder, rows: Rows) -> None:
+        question = Question("teacher", "rows", rows, encoder)
+        answer(lambda: model, question, silent)
+        (block,) = question.folder.glob("block-*.npz")
+        block.write_bytes(block.read_bytes()[:-50])
+        with pytest.raises(ArtifactError, match="block-000.npz: damaged; remove it"):
+            cached_logits(forbidden, question, silent)
 
     def test_loss_is_none_where_the_student_agrees(self, model: Any, encoder: Encoder, rows: Rows) -> None:
         whole = torch.from_numpy(infer(model, rows, encoder))
         positions = torch.tensor([4, 0, 17])
         for top_k in (None, 1, 2):
-            targets = cached_logits(lambda: model, "teacher", rows, encoder, "rows", silent, top_k, 2.0)
+            targets = cached_logits(lambda: model, Question("teacher", "rows", rows, encoder, top_k, 2.0), silent)
             assert targets.loss(whole[positions], positions).item() == pytest.approx(0, abs=1e-5)
             assert targets.loss(whole[positions].flip(1) * 3, positions).item() > 1e-3
 

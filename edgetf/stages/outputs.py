@@ -1,0 +1,88 @@
+"""What the teacher says of the texts that a stage learns from, kept on disk: its logits, and the states of its tokens.
+
+The logits come from the teacher on its own tokens. States are compared token by token, so they come from the tutor: the
+teacher with the student's tokenizer, where a vocabulary stage gave it another.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from edgetf.config.training import LossConfig
+from edgetf.core.artifact import Artifact, key_of
+from edgetf.core.files import file_sha256
+from edgetf.core.part import Part
+from edgetf.models.checkpoint import fingerprint_of, load_classifier
+from edgetf.runtime.encoder import TOKENIZER, Encoder
+from edgetf.stages.context import Context
+from edgetf.stages.transfer import transfer_rows
+from edgetf.training import processes
+from edgetf.training.states import States, Wish, store_states
+from edgetf.training.teacher import Question, SoftTargets, answer, cached_logits
+
+
+class Tutor:
+    """A model that is asked, loaded only where something has to be computed."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact = artifact
+
+    @cached_property
+    def model(self) -> Any:
+        """The model, in memory from now on."""
+        return load_classifier(self.artifact.path)
+
+
+class Outputs:
+    """The outputs for one stage; `rows` are the pieces of the student's tokens."""
+
+    def __init__(self, config: LossConfig, encoder: Encoder, context: Context) -> None:
+        self._config, self._encoder, self._context = config, encoder, context
+        self.split, self.rows = transfer_rows(context, config.rows, encoder)
+        self.tutor = Tutor(context.tutor or context.the_teacher())
+        self._texts = key_of([self.split.texts, self.split.pairs])
+
+    def logits(self) -> SoftTargets:
+        """Of every row, or piece."""
+        asked, question = self._question()
+        return cached_logits(lambda: asked.model, question, self._context.report)
+
+    def states(self, names: tuple[str, ...]) -> States:
+        """The signals of these names, of every piece; a student that learns from them needs no teacher in memory."""
+        wish = self._wish(names)
+        store_states(lambda: self.tutor.model, wish, self._context.report)
+        processes.meet()
+        self.tutor = Tutor(self.tutor.artifact)
+        return States(wish)
+
+    def fill(self, names: tuple[str, ...], part: Part) -> int:
+        """Write a part of the logits, and of the signals of these names; gives the number of blocks written."""
+        written = 0
+        if self._config.logits:
+            asked, question = self._question()
+            written = answer(lambda: asked.model, question, self._context.report, part)
+        if names:
+            written += store_states(lambda: self.tutor.model, self._wish(names), self._context.report, part)
+        return written
+
+    def _question(self) -> tuple[Tutor, Question]:
+        """Who gives the logits: the teacher on its own tokens, where pieces and rows are the same thing."""
+        teacher, tutor = self._context.the_teacher(), self.tutor.artifact
+        same = teacher is tutor or file_sha256(teacher.path / TOKENIZER) == file_sha256(tutor.path / TOKENIZER)
+        chosen = teacher if same or self._encoder.long_texts == "truncate" else tutor
+        rows, encoder = self.rows, self._encoder
+        if chosen is teacher and not same:
+            encoder = self._context.encoder(teacher.path, teacher.spec.details["pad_id"])
+            _, rows = transfer_rows(self._context, self._config.rows, encoder)
+        top_k, temperature = self._config.top_k, self._config.temperature
+        return Tutor(chosen), Question(fingerprint_of(chosen), self._texts, rows, encoder, top_k, temperature)
+
+    def _wish(self, names: tuple[str, ...]) -> Wish:
+        return Wish(fingerprint_of(self.tutor.artifact), self._texts, names, self.rows, self._encoder)
+
+
+def fill_outputs(config: LossConfig, names: tuple[str, ...], source: Artifact, context: Context, part: Part) -> int:
+    """Write a part of what a stage will ask; gives the number of blocks that this process wrote."""
+    encoder = context.encoder(source.path, source.spec.details["pad_id"])
+    return Outputs(config, encoder, context).fill(names, part)
