@@ -6,9 +6,7 @@ splitting, because a text that stands in training and in evaluation makes every 
 
 from __future__ import annotations
 
-import math
 import random
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +15,11 @@ from edgetf.config.data import DataConfig
 from edgetf.core.artifact import key_of
 from edgetf.core.errors import ConfigError, DataError, near_match
 from edgetf.core.files import exists
+from edgetf.core.task_names import CLASSIFICATION, TaskName
 from edgetf.data.cards import DataCard, card_names, check_card, load_card
+from edgetf.data.labels import Label, read_labels, strata, unknown
 from edgetf.data.locate import hub_snapshot, is_hub, package_path
 from edgetf.data.tables import READABLE, column, read_table
-
-MIN_ROWS_PER_CLASS = 3
-NO_LABEL = -100  # of a text that only the teacher has an opinion on; torch's cross-entropy leaves it out
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,7 @@ class Split:
 
     texts: list[str]
     pairs: list[str] | None
-    labels: list[int]
+    labels: list[Label]
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -62,7 +59,7 @@ class Dataset:
     fingerprint: str
     duplicates: int
     conflicts: int
-    unlabelled: Split | None = None  # more texts for distillation; their labels are NO_LABEL
+    unlabelled: Split | None = None  # more texts for distillation; their labels are unknown
 
     def transfer_fingerprint(self) -> str:
         """Of all that a student may learn from; `fingerprint` leaves out the unlabelled texts, and fits a teacher."""
@@ -89,18 +86,18 @@ def renumbered(data: Dataset, ids: list[int]) -> Dataset:
     )
 
 
-def load_dataset(config: DataConfig) -> Dataset:
+def load_dataset(config: DataConfig, task: TaskName = CLASSIFICATION) -> Dataset:
     """Read, clean and split the data of a recipe.
 
     Raises:
-        DataError: no rows, one class, labels missing, a column that is not there, leaked rows.
+        DataError: no rows, labels missing or not of the task, a column that is not there, leaked rows.
     """
-    main, names, duplicates, conflicts = _clean(*_read(config, config.source))
+    main, names, duplicates, conflicts = _clean(*_read(config, config.source), task)
     apart = {}
     for use, source in (("dev", config.dev_source), ("test", config.test_source)):
         if source is not None:
-            apart[use], _, _, _ = _clean(*_read(config, source), known=names)
-    splits = _split(main, len(names), config, apart)
+            apart[use], _, _, _ = _clean(*_read(config, source), task, known=names)
+    splits = _split(main, strata(task, main.labels, names), config, apart)
     if config.max_train_rows is not None and len(splits["train"]) > config.max_train_rows:
         order = list(range(len(splits["train"])))
         random.Random(config.split.seed).shuffle(order)
@@ -108,7 +105,7 @@ def load_dataset(config: DataConfig) -> Dataset:
     refuse_leaks(splits["train"], splits["test"], "training")
     refuse_leaks(splits["dev"], splits["test"], "dev")
     contents = {use: [split.texts, split.pairs, split.labels] for use, split in splits.items()}
-    unlabelled = _unlabelled(config, list(splits.values())) if config.unlabelled else None
+    unlabelled = _unlabelled(config, list(splits.values()), task) if config.unlabelled else None
     return Dataset(
         label_names=names,
         train=splits["train"],
@@ -121,10 +118,10 @@ def load_dataset(config: DataConfig) -> Dataset:
     )
 
 
-def _unlabelled(config: DataConfig, others: list[Split]) -> Split:
+def _unlabelled(config: DataConfig, others: list[Split], task: TaskName) -> Split:
     """Texts that stand in no split, each once. What the evaluation rows hold must not be learned from either."""
     texts, pairs, _ = _read(config, str(config.unlabelled), labelled=False)
-    rows = Split(texts, pairs, [NO_LABEL] * len(texts))
+    rows = Split(texts, pairs, [unknown(task)] * len(texts))
     seen = {split.identity(row) for split in others for row in range(len(split))}
     kept = []
     for row in range(len(rows)):
@@ -210,17 +207,11 @@ def _hub_file(source: str, revision: str | None) -> Path:
 
 
 def _clean(
-    texts: list[str], pairs: list[str] | None, labels: list[str], known: list[str] | None = None
+    texts: list[str], pairs: list[str] | None, words: list[str], task: TaskName, known: list[str] | None = None
 ) -> tuple[Split, list[str], int, int]:
-    """Drop empty and repeated rows and number the classes; also counts the repeats and those that disagree."""
-    names = known or sorted(set(labels), key=_label_order)
-    strange = sorted(set(labels) - set(names))
-    if strange:
-        raise DataError(f"data.label: class {strange[0]!r} of the dev or test rows is not in the training rows")
-    if len(names) < 2:
-        raise DataError(f"data.label: one class only ({names[0]!r}); a classifier needs two or more")
-    number = {name: k for k, name in enumerate(names)}
-    rows = Split(texts, pairs, [number[label] for label in labels])
+    """Drop empty and repeated rows and read the labels; also counts the repeats and those that disagree."""
+    labels, names = read_labels(task, words, known)
+    rows = Split(texts, pairs, labels)
     seen: dict[str, int] = {}
     kept: list[int] = []
     duplicates = conflicts = 0
@@ -239,25 +230,12 @@ def _clean(
     return rows.select(kept), names, duplicates, conflicts
 
 
-def _label_order(name: str) -> tuple[int, float, str]:
-    """Numbers by value, then words by the alphabet."""
-    try:
-        number = float(name)
-    except ValueError:
-        number = math.nan
-    return (0, number, name) if math.isfinite(number) else (1, 0.0, name)
-
-
-def _split(rows: Split, classes: int, config: DataConfig, apart: dict[str, Split]) -> dict[str, Split]:
-    """Stratified train, dev and test rows; the same seed gives the same rows."""
-    counts = Counter(rows.labels)
-    rare = min(counts[k] for k in range(classes))
-    if rare < MIN_ROWS_PER_CLASS:
-        raise DataError(f"data: a class has {rare} rows, needed are {MIN_ROWS_PER_CLASS} or more; add rows or drop it")
+def _split(rows: Split, groups: list[int], config: DataConfig, apart: dict[str, Split]) -> dict[str, Split]:
+    """Train, dev and test rows with an equal share of every group; the same seed gives the same rows."""
     rng = random.Random(config.split.seed)
     chosen: dict[str, list[int]] = {"train": [], "dev": [], "test": []}
-    for k in sorted(counts):
-        mine = [row for row in range(len(rows)) if rows.labels[row] == k]
+    for k in sorted(set(groups)):
+        mine = [row for row in range(len(rows)) if groups[row] == k]
         rng.shuffle(mine)
         test = 0 if "test" in apart else max(1, round(len(mine) * config.split.test))
         dev = 0 if "dev" in apart else max(1, round(len(mine) * config.split.dev))

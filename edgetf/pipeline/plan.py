@@ -21,10 +21,12 @@ from edgetf.config.stages import (
 from edgetf.config.training import LossConfig, TrainingConfig
 from edgetf.core.errors import ConfigError
 from edgetf.core.extras import require
+from edgetf.core.task_names import TaskName
 from edgetf.data.dataset import Dataset, load_dataset, renumbered
-from edgetf.models.checkpoint import align_labels, has_head, label_names, locate_teacher, read_config
+from edgetf.models.checkpoint import align_labels, label_names, locate_teacher, read_config
 from edgetf.models.families import family_of
 from edgetf.models.families.family import Config, Cost
+from edgetf.models.heads import Head, config_fields, has_head
 from edgetf.models.shapes import cost_of, shape_of, with_shape
 from edgetf.models.students import pruned_config, relative_ms, student_config
 
@@ -35,6 +37,7 @@ _VOCABULARY_SECONDS = 10.0
 _VALIDATE_SECONDS = 10.0
 _TRAINING_EFFICIENCY = 0.25  # share of numpy's matmul speed that small batches reach
 _TOKENS_PER_WORD = 1.4
+_HEADS: dict[TaskName, str] = {"sequence_classification": "classification", "regression": "regression"}
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,9 @@ def make_plan(recipe: Recipe, allow_larger: bool = False) -> Plan:
     folder = locate_teacher(recipe.teacher.source, recipe.teacher.revision, config_only=True)
     config = read_config(folder)
     problems: list[str] = []
-    data = load_dataset(recipe.data)
+    data = load_dataset(recipe.data, recipe.task)
     data = _fit_labels(recipe, config, data, problems)
-    teacher_config = {**config, "id2label": dict(enumerate(data.label_names))}
+    teacher_config = {**config, **config_fields(data.label_names, Head(recipe.task))}
     final: Config = teacher_config
     try:
         family_of(config["model_type"])
@@ -119,8 +122,10 @@ def _fit_labels(recipe: Recipe, config: Config, data: Dataset, problems: list[st
     """Number the classes as the teacher does, where it keeps its head."""
     if any(isinstance(stage, FinetuneConfig) for stage in recipe.stages):
         return data
-    if not has_head(dict(config)):
-        problems.append("teacher: it has no classification head; add a finetune stage, e.g. finetune.epochs=2")
+    if not has_head(dict(config), Head(recipe.task)):
+        problems.append(f"teacher: it has no {_HEADS[recipe.task]} head; add a finetune stage, e.g. finetune.epochs=2")
+        return data
+    if recipe.task == "regression":  # its one number has no name
         return data
     try:
         return renumbered(data, align_labels(label_names(dict(config)), data.label_names))

@@ -30,6 +30,7 @@ from edgetf.core.errors import needs
 from edgetf.core.files import file_sha256, read_json, write_json
 from edgetf.core.made import machine, made_with
 from edgetf.core.quiet import quiet
+from edgetf.core.task_names import CLASSIFICATION
 from edgetf.models.checkpoint import WEIGHTS, copy_checkpoint, locate_teacher, read_config
 from edgetf.pipeline.deliver import deliver_reference, deliver_variant, read_rows
 from edgetf.pipeline.plan import Plan
@@ -158,7 +159,9 @@ class _Executor:
     def _input_config(self) -> dict[str, Any]:
         """What every artifact's `details` say of the input, hence part of its key."""
         data = self.plan.recipe.data
-        return {"max_length": data.max_length, "long_texts": data.long_texts, "labels": self.plan.data.label_names}
+        record = {"max_length": data.max_length, "long_texts": data.long_texts, "labels": self.plan.data.label_names}
+        task = self.plan.recipe.task
+        return record if task == CLASSIFICATION else {**record, "task": task}
 
     def _train(self, stage: TorchStage, source: Artifact) -> Artifact:
         recipe, data = self.plan.recipe, self.plan.data

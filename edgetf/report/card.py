@@ -7,18 +7,20 @@ from typing import Any
 
 from edgetf.core.artifact import Artifact
 from edgetf.core.metrics import Metric, find_metric
+from edgetf.core.task_names import TaskName
 from edgetf.report.words import fraction, mebibytes, milliseconds
+from edgetf.tasks import task_of
 
 
-def card(artifact: Artifact, rows: list[dict[str, Any]], recipe_name: str, task: str) -> str:
+def card(artifact: Artifact, rows: list[dict[str, Any]], recipe_name: str, task_name: TaskName) -> str:
     """The Markdown text; `rows` are the variant's device rows."""
-    spec, details = artifact.spec, artifact.spec.details
+    spec, details, task = artifact.spec, artifact.spec.details, task_of(task_name)
     metrics = [Metric.from_json(record) for record in (rows[0]["metrics"] if rows else [])]
     size = sum(entry.size_bytes for entry in artifact.manifest.files if entry.path == spec.model_file)
     lines = [
         "---",
         "library_name: edgetf",
-        f"pipeline_tag: {'text-classification' if task == 'sequence_classification' else task}",
+        f"pipeline_tag: {task.pipeline_tag}",
         "---",
         f"# {recipe_name}: {spec.kind}, {spec.scheme}",
         "",
@@ -28,7 +30,7 @@ def card(artifact: Artifact, rows: list[dict[str, Any]], recipe_name: str, task:
         "|--|--|",
         f"| file | `{spec.model_file}`, {mebibytes(size)} |",
         f"| parameters | {f'{spec.params:,}' if spec.params else '–'} |",
-        f"| classes | {', '.join(details['label_names'])} |",
+        f"| {task.answers} | {', '.join(details['label_names'])} |",
         f"| input | {', '.join(details['inputs'])}, {details['input_dtype']}, up to {details['max_length']} tokens |",
     ]
     if details.get("lengths"):
@@ -53,9 +55,11 @@ def card(artifact: Artifact, rows: list[dict[str, Any]], recipe_name: str, task:
         '    edgetf infer . "a text"',
         "",
     ]
-    drop = find_metric(metrics, "accuracy_drop")
+    drop = find_metric(metrics, task.drop) if task.drop else None
     if drop is not None and drop.value is not None and drop.ci95 is not None:
-        lines.insert(7, f"\nAccuracy drop against its teacher: {drop.value:.4f} (95 %: {_interval(drop)}).")
+        lines.insert(
+            7, f"\n{task.headline.capitalize()} drop against its teacher: {drop.value:.4f} (95 %: {_interval(drop)})."
+        )
     return "\n".join(lines)
 
 
@@ -77,6 +81,6 @@ def _device_line(row: dict[str, Any]) -> str:
     )
 
 
-def write_card(folder: Path, artifact: Artifact, rows: list[dict[str, Any]], recipe_name: str, task: str) -> None:
+def write_card(folder: Path, artifact: Artifact, rows: list[dict[str, Any]], recipe_name: str, task: TaskName) -> None:
     """Write README.md into a folder that is not yet sealed."""
     (folder / "README.md").write_text(card(artifact, rows, recipe_name, task), encoding="utf-8")

@@ -10,6 +10,9 @@ from typing import Any
 from edgetf.config.recipe import Recipe
 from edgetf.core.artifact import Artifact
 from edgetf.core.budget import Verdict
+from edgetf.core.task_names import CLASSIFICATION
+from edgetf.tasks import task_of
+from edgetf.tasks.task import Task
 from edgetf.validation.validate import DeviceRow, judged, row_from_json
 
 SCHEMA = 1
@@ -114,6 +117,11 @@ def _variant(artifact: Artifact, rows: list[DeviceRow], run: Path) -> dict[str, 
         "metrics": [metric.to_json() for metric in spec.metrics],
         "devices": [asdict(row) for row in rows],
     }
+
+
+def task_of_run(record: dict[str, Any]) -> Task:
+    """The task of a report; those of before there were several are of the first one."""
+    return task_of(record.get("resolved_recipe", {}).get("task", CLASSIFICATION))
 
 
 def rows_of(record: dict[str, Any]) -> list[tuple[str, DeviceRow]]:

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgetf.core.metrics import Metric, find_metric
-from edgetf.report.document import rows_of
+from edgetf.report.document import rows_of, task_of_run
 from edgetf.report.words import fraction, mebibytes, milliseconds, seconds, with_interval
+from edgetf.tasks.classification import TASK as CLASSIFICATION
+from edgetf.tasks.task import Task
 from edgetf.validation.validate import DeviceRow
 
 
-def rows_markdown(rows: Sequence[tuple[str, DeviceRow]]) -> str:
+def rows_markdown(rows: Sequence[tuple[str, DeviceRow]], task: Task = CLASSIFICATION) -> str:
     """A table with a line a variant × device, and under it why something failed or was not measured."""
     lines = [
-        "| variant | device | accuracy | drop | size | p50 | speed-up | verdict |",
+        f"| variant | device | {task.headline} | drop | size | p50 | speed-up | verdict |",
         "|--|--|--|--|--|--|--|--|",
     ]
     notes = []
@@ -22,8 +24,8 @@ def rows_markdown(rows: Sequence[tuple[str, DeviceRow]]) -> str:
         metrics = [Metric.from_json(record) for record in row.metrics]
         speedup = f"{row.speedup:.2f} ×" if row.speedup else "–"
         lines.append(
-            f"| {name} | {row.device} | {with_interval(find_metric(metrics, 'accuracy'))} "
-            f"| {fraction(find_metric(metrics, 'accuracy_drop'))} | {mebibytes(row.size_bytes)} "
+            f"| {name} | {row.device} | {with_interval(find_metric(metrics, task.headline))} "
+            f"| {fraction(find_metric(metrics, task.drop) if task.drop else None)} | {mebibytes(row.size_bytes)} "
             f"| {milliseconds(row.latency_p50_ms)} | {speedup} | {row.verdict} |"
         )
         if row.verdict != "pass":
@@ -33,21 +35,22 @@ def rows_markdown(rows: Sequence[tuple[str, DeviceRow]]) -> str:
 
 def run_markdown(record: dict[str, Any]) -> str:
     """A whole report."""
+    task = task_of_run(record)
     lines = [
         f"# {record['recipe']}: {record['verdict']}",
         "",
-        "| stage | accuracy | parameters | size | p50 | took |",
+        f"| stage | {task.headline} | parameters | size | p50 | took |",
         "|--|--|--|--|--|--|",
     ]
     for stage in record["stages"]:
         metrics = [Metric.from_json(metric) for metric in stage["metrics"]]
         params = f"{stage['params']:,}" if stage["params"] else "–"
         lines.append(
-            f"| {stage['name']} | {with_interval(find_metric(metrics, 'accuracy'))} | {params} "
+            f"| {stage['name']} | {with_interval(find_metric(metrics, task.headline))} | {params} "
             f"| {mebibytes(stage['size_bytes'])} | {milliseconds(stage['latency_p50_ms'])} "
             f"| {seconds(stage['seconds'])} |"
         )
     made = record["made"]
     return "\n".join(
-        [*lines, "", rows_markdown(rows_of(record)), f"edgetf {made['edgetf']}, commit {made['commit']}.", ""]
+        [*lines, "", rows_markdown(rows_of(record), task), f"edgetf {made['edgetf']}, commit {made['commit']}.", ""]
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgetf.core.errors import ParityError
 from edgetf.core.metrics import Floats
+from edgetf.core.task_names import CLASSIFICATION, TaskName
 from edgetf.runtime.backend import Session, fitting_length
 from edgetf.runtime.encoder import Encoder, Piece
 
@@ -27,6 +28,7 @@ class Model:
     max_length: int
     long_texts: str = "truncate"
     pad_id: int = 0
+    task: TaskName = CLASSIFICATION
 
     def encoder(self) -> Encoder:
         """Its tokenizer with its length rule."""

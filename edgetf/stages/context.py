@@ -11,6 +11,7 @@ from edgetf.config.recipe import Recipe
 from edgetf.core.artifact import Artifact
 from edgetf.core.progress import Report
 from edgetf.data.dataset import Dataset
+from edgetf.models.heads import Head
 from edgetf.runtime.encoder import Encoder
 
 
@@ -33,6 +34,11 @@ class Context:
         """The same with a teacher that reads the student's tokens."""
         return replace(self, tutor=tutor)
 
+    @property
+    def head(self) -> Head:
+        """What stands on every model of the recipe."""
+        return Head(self.recipe.task)
+
     def the_teacher(self) -> Artifact:
         """The teacher of a stage that cannot do without one."""
         if self.teacher is None:
@@ -48,6 +54,7 @@ class Context:
         """How a model's input is made; every artifact carries it."""
         data = self.recipe.data
         return {
+            "task": self.recipe.task,
             "max_length": data.max_length,
             "long_texts": data.long_texts,
             "pad_id": pad_id,

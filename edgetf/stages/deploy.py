@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from edgetf.core.artifact import Artifact
 from edgetf.core.files import read_json, write_json
 from edgetf.core.metrics import Floats
+from edgetf.core.task_names import CLASSIFICATION
 from edgetf.models.checkpoint import copy_tokenizer
 from edgetf.runtime.classify import Model
 from edgetf.validation.golden import runtime_logits, torch_parity, write_golden
@@ -65,6 +66,7 @@ def finish(
         max_length=details["max_length"],
         long_texts=details["long_texts"],
         pad_id=details["pad_id"],
+        task=details.get("task", CLASSIFICATION),
     )
     logits = np.asarray(runtime_logits(model, texts, pairs)["logits"])
     parity = torch_parity(model.name, scheme, torch_logits, logits)

@@ -30,7 +30,7 @@ def run(
         ParityError: the converter or the runtime cannot take the model, or its logits differ.
     """
     started = time.monotonic()
-    model = load_classifier(source.path)
+    model = load_classifier(source.path, head=context.head)
     details = {**source.spec.details}
     for name in ("training", "before", "after"):
         details.pop(name, None)

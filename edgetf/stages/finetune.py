@@ -1,4 +1,4 @@
-"""Fine-tune: give the teacher a head for the task, with cross-entropy on the labels."""
+"""Fine-tune: give the teacher a head for the task, by the task's loss on the labels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import set_seed
-from torch.nn import functional as F
 
 from edgetf.config.stages import FinetuneConfig
 from edgetf.core.artifact import Artifact, Spec
@@ -14,6 +13,7 @@ from edgetf.models.checkpoint import load_classifier
 from edgetf.stages.context import Context
 from edgetf.stages.fit import fit
 from edgetf.training.batches import TensorBatch
+from edgetf.training.lessons import label_loss
 from edgetf.training.loop import Losses
 from edgetf.training.teacher import takes_token_types
 
@@ -21,11 +21,11 @@ from edgetf.training.teacher import takes_token_types
 def run(config: FinetuneConfig, source: Artifact, context: Context, out: Path) -> tuple[Spec, float]:
     """Train the source's encoder and a head on the training rows; gives the spec and the seconds of training."""
     set_seed(context.recipe.seed)  # a new head starts at random
-    model = load_classifier(source.path, context.data.label_names)
+    model, task = load_classifier(source.path, context.data.label_names, context.head), context.recipe.task
     token_types = takes_token_types(model)
 
     def loss(model: Any, batch: TensorBatch, done: float) -> Losses:
         logits = model(**batch.inputs(token_types)).logits
-        return {"labels": F.cross_entropy(logits, batch.labels)}
+        return {"labels": label_loss(task, logits, batch.labels)}
 
     return fit(model, loss, config, source, context, out)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from edgetf.config.training import TrainingConfig
 from edgetf.core.artifact import Artifact, Spec
 from edgetf.core.errors import ConfigError
-from edgetf.core.metrics import Metric, wilson
 from edgetf.models.checkpoint import WEIGHTS, save_classifier
+from edgetf.runtime.encoder import Encoder
 from edgetf.stages.context import Context
 from edgetf.stages.objective import Objective
+from edgetf.tasks import task_of
 from edgetf.training.batches import encode_split
 from edgetf.training.loop import Job, LossFunction, train
-from edgetf.training.teacher import accuracy
+from edgetf.training.teacher import by_row, infer
 
 
 def fit(
@@ -36,19 +40,20 @@ def fit(
     """
     pad_id = int(model.config.pad_token_id or 0)
     encoder = context.encoder(source.path, pad_id)
-    dev = encode_split(context.data.dev, encoder)
+    exam = dev_exam(context, encoder)
     job = Job(
         model=model if objective is None else objective.learner,
         rows=encode_split(context.data.train, encoder) if objective is None else objective.rows,
         encoder=encoder,
         loss=loss,
-        evaluate=lambda trained: accuracy(model, dev, encoder),
+        evaluate=lambda trained: exam(model),
         config=config,
         folder=out,
         seed=context.recipe.seed,
         report=context.report,
         say=context.say,
         keep_best=objective is None or objective.answers,
+        score_name=task_of(context.recipe.task).dev_name,
     )
     try:
         progress = train(job)
@@ -60,20 +65,29 @@ def fit(
 
 
 def untrained(model: Any, tokenizer: Path, context: Context, out: Path, details: dict[str, Any]) -> Spec:
-    """Write a checkpoint as it is, with the tokenizer of a folder; gives its spec with the dev accuracy."""
+    """Write a checkpoint as it is, with the tokenizer of a folder; gives its spec with the dev score."""
     encoder = context.encoder(tokenizer, int(model.config.pad_token_id or 0))
-    share = accuracy(model, encode_split(context.data.dev, encoder), encoder)
-    return _write(model, share, tokenizer, context, out, details)
+    score = dev_exam(context, encoder)(model)
+    return _write(model, score, tokenizer, context, out, details)
 
 
-def _write(model: Any, share: float, tokenizer: Path, context: Context, out: Path, details: dict[str, Any]) -> Spec:
+def dev_exam(context: Context, encoder: Encoder) -> Callable[[Any], float]:
+    """What gives a model its score on the dev rows: higher is better."""
+    dev, names = context.data.dev, context.data.label_names
+    rows, task = encode_split(dev, encoder), task_of(context.recipe.task)
+
+    def exam(model: Any) -> float:
+        return task.score(np.asarray(by_row(infer(model, rows, encoder), rows)), dev.labels, names)
+
+    return exam
+
+
+def _write(model: Any, score: float, tokenizer: Path, context: Context, out: Path, details: dict[str, Any]) -> Spec:
     params = save_classifier(model, out, tokenizer)
-    n = len(context.data.dev)
-    dev_accuracy = Metric("dev_accuracy", share, n=n, ci95=wilson(round(share * n), n))
     return Spec(
         kind="torch",
         model_file=WEIGHTS,
         params=params,
-        metrics=(dev_accuracy,),
+        metrics=(task_of(context.recipe.task).dev_metric(score, len(context.data.dev)),),
         details={**context.input_details(int(model.config.pad_token_id or 0)), **details},
     )

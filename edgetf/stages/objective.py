@@ -21,6 +21,7 @@ from edgetf.core.errors import ConfigError
 from edgetf.core.files import file_sha256
 from edgetf.models.checkpoint import load_classifier, read_config
 from edgetf.models.families.family import Shape
+from edgetf.models.heads import Head
 from edgetf.models.shapes import shape_of
 from edgetf.models.slicing import model_shape
 from edgetf.runtime.encoder import TOKENIZER
@@ -29,6 +30,7 @@ from edgetf.stages.signals import Pairs, layer_of, relation_names, wanted_signal
 from edgetf.stages.transfer import told, transfer_rows
 from edgetf.training.batches import TensorBatch
 from edgetf.training.learner import Learner
+from edgetf.training.lessons import known_labels, label_loss, teacher_terms
 from edgetf.training.loop import Losses
 from edgetf.training.states import States, is_stored, states_folder, store_states
 from edgetf.training.taps import Taps
@@ -40,24 +42,24 @@ Signals = Mapping[str, Tensor]
 class Tutor:
     """The model that states come from, loaded only where something has to be computed."""
 
-    def __init__(self, artifact: Artifact) -> None:
-        self.artifact = artifact
+    def __init__(self, artifact: Artifact, head: Head) -> None:
+        self.artifact, self._head = artifact, head
 
     @cached_property
     def model(self) -> Any:
         """The model, in memory from now on."""
-        return load_classifier(self.artifact.path)
+        return load_classifier(self.artifact.path, None, self._head)
 
 
 class Objective:
     """The loss of a recipe for one student; `learner` is what is trained, `rows` what it is trained on."""
 
     def __init__(self, config: LossConfig, student: Any, source: Artifact, context: Context) -> None:
-        self.config = config
+        self.config, self.head = config, context.head
         encoder = context.encoder(source.path, int(student.config.pad_token_id or 0))
         split, self.rows = transfer_rows(context, config.rows, encoder)
         self.encoder = encoder
-        tutor = Tutor(context.tutor or context.the_teacher())
+        tutor = Tutor(context.tutor or context.the_teacher(), self.head)
         ours, theirs = model_shape(student), _artifact_shape(tutor.artifact)
         self.wanted = wanted_signals(config, [x.heads for x in ours.layers], [x.heads for x in theirs.layers])
         self._widths = {"ours": ours.head_width, "theirs": theirs.head_width}
@@ -83,7 +85,7 @@ class Objective:
         if chosen is teacher and not same:
             encoder = context.encoder(teacher.path, teacher.spec.details["pad_id"])
             _, rows = transfer_rows(context, self.config.rows, encoder)
-        model = Tutor(chosen)
+        model = Tutor(chosen, self.head)
         return cached_logits(
             lambda: model.model, chosen.digest, rows, encoder, fingerprint, context.report,
             self.config.top_k, self.config.temperature,
@@ -143,16 +145,17 @@ class Objective:
     def _answers(self, logits: Tensor, batch: TensorBatch) -> Losses:
         terms: Losses = {}
         if self._soft is not None:
-            terms["logits"] = self._soft.loss(logits, batch.positions)
+            terms |= teacher_terms(self.head.task, logits, self._soft, batch.positions)
         if self.config.labels:
             target, known = self._labels(logits, batch)
-            terms["labels"] = F.cross_entropy(logits[known], target[known]) if known.any() else 0 * logits.sum()
+            terms["labels"] = (
+                label_loss(self.head.task, logits[known], target[known]) if known.any() else 0 * logits.sum()
+            )
         return terms
 
     def _labels(self, logits: Tensor, batch: TensorBatch) -> tuple[Tensor, Tensor]:
-        """Class probabilities (B, C), and for which rows (B,) they are known: by a label, or told by an endpoint."""
-        target = F.one_hot(batch.labels.clamp_min(0), logits.shape[1]).to(logits.dtype)
-        known = batch.labels >= 0
+        """The targets, and for which rows (B,) they are known: by a label, or told by an endpoint."""
+        target, known = known_labels(self.head.task, logits, batch.labels)
         if self._told is not None:
             row = [self.rows.sources[position] for position in batch.positions.tolist()]
             told = torch.from_numpy(self._told[row]).to(logits)

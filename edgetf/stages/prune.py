@@ -47,7 +47,7 @@ def run(
     started = time.monotonic()
     if config.reconstruct and config.hidden_ratio:
         raise ConfigError("prune: reconstruct needs the whole hidden state to compare with; set hidden_ratio=0")
-    model = load_classifier(source.path)
+    model = load_classifier(source.path, head=context.head)
     before = model_shape(model)
     search = Search(config, model, deployment, context.report) if config.target else None
     details: dict[str, Any] = {"before": asdict(before)}
@@ -58,7 +58,7 @@ def run(
             _recover(model, config, source, context, folder, details)
             shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
             write_json(folder / DONE, {})
-        model = load_classifier(folder)
+        model = load_classifier(folder, head=context.head)
     model = _pruned(model, before, search, config.rounds, config, source, context, out)
     if search and (remark := search.remark()):
         context.say(remark)  # before the training, which may take hours
@@ -91,7 +91,7 @@ def _pruned(
         write_json(folder / DONE, search.found if search else {})
     elif search:
         search.found |= read_json(folder / DONE)
-    return load_classifier(folder)
+    return load_classifier(folder, head=context.head)
 
 
 def _importance(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from edgetf.data.dataset import Split
+from edgetf.data.labels import Label
 from edgetf.runtime.encoder import Encoder, Piece
 
 WINDOW = 50
@@ -21,10 +22,10 @@ WINDOW = 50
 
 @dataclass(frozen=True)
 class Rows:
-    """Encoded pieces with the class of each and the row of the split it comes from; columns of equal length."""
+    """Encoded pieces with the label of each and the row of the split it comes from; columns of equal length."""
 
     pieces: list[Piece]
-    labels: list[int]
+    labels: list[Label]
     sources: list[int]
 
     def __len__(self) -> int:
@@ -73,7 +74,7 @@ class BucketSampler:
 
 @dataclass
 class TensorBatch:
-    """Three (B, T) int64 tensors, the classes (B,), and the positions (B,) of the pieces."""
+    """Three (B, T) int64 tensors, the labels (B,), and the positions (B,) of the pieces."""
 
     input_ids: Tensor
     attention_mask: Tensor

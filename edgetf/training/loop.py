@@ -64,6 +64,7 @@ class Job:
     report: Report
     say: Callable[[str], None]
     keep_best: bool = True  # else the last epoch's weights, where the score says nothing of what is learned
+    score_name: str = "dev_accuracy"
 
 
 def precision_of(config: TrainingConfig) -> str:
@@ -209,8 +210,8 @@ class _Run:
         progress = self.progress
         score = self.job.evaluate(self.accelerator.unwrap_model(self.model))
         means = {f"loss_{name}": round(value / progress.counts[name], 5) for name, value in progress.sums.items()}
-        progress.history.append({"epoch": progress.epoch + 1, "dev_accuracy": score, **means})
-        if score > progress.best or not self.job.keep_best:
+        progress.history.append({"epoch": progress.epoch + 1, self.job.score_name: score, **means})
+        if progress.best_epoch < 0 or score > progress.best or not self.job.keep_best:
             progress.best, progress.best_epoch = score, progress.epoch
             self._write("best.pt", self.accelerator.unwrap_model(self.model).state_dict())
         progress.epoch += 1

@@ -32,12 +32,14 @@ def infer(model: Any, rows: Rows, encoder: Encoder, report: Report | None = None
     """Logits (P, C) of every piece."""
     model.eval()
     device = next(model.parameters()).device
-    logits = np.zeros((len(rows), model.config.num_labels), dtype=np.float32)
+    logits = np.zeros((0, 0), dtype=np.float32)
     done = 0
     with torch.inference_mode():
         for positions, batch in in_order(rows, encoder):
-            output = model(**batch.to(device).inputs(takes_token_types(model))).logits
-            logits[positions] = output.float().cpu().numpy()
+            output = model(**batch.to(device).inputs(takes_token_types(model))).logits.float().cpu().numpy()
+            if not len(logits):
+                logits = np.zeros((len(rows), output.shape[1]), dtype=np.float32)
+            logits[positions] = output
             done += len(positions)
             if report is not None:
                 report(done, len(rows), "teacher's logits")
@@ -52,13 +54,6 @@ def by_row(logits: NDArray[np.float32], rows: Rows) -> NDArray[np.float64]:
     return np.asarray(sums / np.bincount(sources)[:, None])
 
 
-def accuracy(model: Any, rows: Rows, encoder: Encoder) -> float:
-    """Share of the rows that the model classifies right."""
-    logits = by_row(infer(model, rows, encoder), rows)
-    labels = dict(zip(rows.sources, rows.labels, strict=True))
-    return float(np.mean([logits[row].argmax() == label for row, label in labels.items()]))
-
-
 @dataclass(frozen=True)
 class SoftTargets:
     """The teacher's logits of P pieces, memory-mapped: `top` (P, k) of the classes `kept` (P, k), and `rest` (P,).
@@ -71,6 +66,10 @@ class SoftTargets:
     temperature: float
     kept: NDArray[np.int32] | None = None
     rest: NDArray[np.float32] | None = None
+
+    def at(self, positions: Tensor, like: Tensor) -> Tensor:
+        """The teacher's answers (B, C) at these positions, of the dtype and on the device of another tensor."""
+        return torch.from_numpy(self.top[positions.cpu().numpy()]).to(like)
 
     def loss(self, student: Tensor, positions: Tensor) -> Tensor:
         """The soft-logits loss of a batch of student logits (B, C)."""

@@ -13,6 +13,7 @@ from edgetf.core.artifact import Artifact
 from edgetf.core.errors import ArtifactError, ParityError
 from edgetf.core.files import read_lines
 from edgetf.core.metrics import Floats, cosine
+from edgetf.core.task_names import CLASSIFICATION
 from edgetf.runtime.classify import Model
 from edgetf.runtime.encoder import Piece
 from edgetf.targets.local import ask_runner
@@ -94,6 +95,7 @@ def deployable_model(artifact: Artifact) -> Model:
             max_length=details["max_length"],
             long_texts=details["long_texts"],
             pad_id=details["pad_id"],
+            task=details.get("task", CLASSIFICATION),
         )
     except KeyError as error:
         raise ArtifactError(f"{artifact.path}: its manifest lacks {error} in `details`; make it again") from None
@@ -137,5 +139,7 @@ def same_file_parity(scheme: str, golden: Floats, logits: Floats) -> str | None:
         return None if difference <= PARITY_FP32 else f"parity: logits moved by {difference:.2g} since it was made"
     if np.array_equal(golden, logits):
         return None
+    if golden.shape[1] == 1:  # the sign of a single number says nothing; the texts together do
+        golden, logits = golden.T, logits.T
     lowest = float(cosine(golden - golden.mean(), logits - logits.mean()).min())
     return None if lowest >= COSINE_SAME_FILE else f"parity: cosine {lowest:.3f} with the golden logits"

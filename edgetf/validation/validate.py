@@ -13,7 +13,7 @@ from edgetf.core.artifact import Artifact, open_verified
 from edgetf.core.budget import Check, Verdict, check_budget, overall
 from edgetf.core.device import DeviceProfile
 from edgetf.core.errors import ArtifactError
-from edgetf.core.metrics import Metric, compare_with_teacher, percentile, ratio_interval
+from edgetf.core.metrics import Metric, percentile, ratio_interval
 from edgetf.runtime.classify import Model
 from edgetf.runtime.timing import is_noisy
 from edgetf.targets.local import ask_runner
@@ -103,7 +103,8 @@ def validate(
         return judged(row, budget)
     row.problems = _check_parity(row, artifact, model, settings)
     if reference is not None:
-        rows = read_evaluation(reference.path)
+        details = reference.spec.details
+        rows = read_evaluation(reference.path, model.task, details.get("label_names", ()))
         row.metrics = [metric.to_json() for metric in _measure_accuracy(row, model, rows, settings, tick)]
         problem = rows.baseline_problem()
         row.problems += [problem] if problem else []
@@ -142,8 +143,7 @@ def _measure_accuracy(
     if logits.shape != rows.teacher_logits.shape:
         raise ArtifactError(f"{model.name}: {logits.shape[1]} classes, its teacher has {rows.classes}")
     _take_memory(row, answer)
-    predicted = np.asarray(logits.argmax(axis=1), dtype=np.int64)
-    return compare_with_teacher(predicted, rows.teacher, rows.labels, rows.classes)
+    return rows.compare(logits)
 
 
 def _measure_latency(row: DeviceRow, model: Model, reference: Artifact | None, settings: Settings) -> None:

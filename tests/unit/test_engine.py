@@ -25,7 +25,8 @@ from edgetf.config.student import MobileBert
 from edgetf.config.training import LossConfig, Term
 from edgetf.core.artifact import Artifact, Spec, seal
 from edgetf.core.errors import ConfigError
-from edgetf.data.dataset import NO_LABEL, Split
+from edgetf.data.dataset import Split
+from edgetf.data.labels import NO_LABEL
 from edgetf.models.checkpoint import WEIGHTS, copy_checkpoint, load_classifier, save_classifier
 from edgetf.models.modules import FactorizedEmbedding
 from edgetf.models.slicing import layers_of, linear_at, model_shape, word_table

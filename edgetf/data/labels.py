@@ -1,0 +1,105 @@
+"""Labels of a task, from the words of a file to what a model learns: a class number, or a number."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from typing_extensions import assert_never
+
+from edgetf.core.errors import DataError
+from edgetf.core.task_names import TaskName
+from edgetf.tasks import regression
+
+MIN_ROWS_PER_CLASS = 3
+NO_LABEL = -100  # of a text that only the teacher has an opinion on; torch's cross-entropy leaves it out
+Label = Any  # int or float, as the task has it
+
+
+def read_labels(task: TaskName, words: Sequence[str], known: list[str] | None = None) -> tuple[list[Label], list[str]]:
+    """The labels of a source and the names of the classes; `known` are those of the training rows.
+
+    Raises:
+        DataError: labels that the task cannot have.
+    """
+    match task:
+        case "sequence_classification":
+            return _classes(words, known)
+        case "regression":
+            return _numbers(words), [regression.OUTPUT]
+        case _:
+            assert_never(task)
+
+
+def unknown(task: TaskName) -> Label:
+    """The label of a text that has none."""
+    match task:
+        case "sequence_classification":
+            return NO_LABEL
+        case "regression":
+            return math.nan
+        case _:
+            assert_never(task)
+
+
+def strata(task: TaskName, labels: Sequence[Label], names: Sequence[str]) -> list[int]:
+    """The group of each row that every split gets its share of.
+
+    Raises:
+        DataError: a class has too few rows.
+    """
+    match task:
+        case "sequence_classification":
+            counts = Counter(labels)
+            rare = min(counts[k] for k in range(len(names)))
+            if rare < MIN_ROWS_PER_CLASS:
+                raise DataError(
+                    f"data: a class has {rare} rows, needed are {MIN_ROWS_PER_CLASS} or more; add rows or drop it"
+                )
+            return list(labels)
+        case "regression":
+            if len(labels) < MIN_ROWS_PER_CLASS:
+                raise DataError(f"data: there are {len(labels)} rows, needed are {MIN_ROWS_PER_CLASS} or more")
+            return [0] * len(labels)
+        case _:
+            assert_never(task)
+
+
+def _classes(words: Sequence[str], known: list[str] | None) -> tuple[list[Label], list[str]]:
+    names = known or sorted(set(words), key=_label_order)
+    strange = sorted(set(words) - set(names))
+    if strange:
+        raise DataError(f"data.label: class {strange[0]!r} of the dev or test rows is not in the training rows")
+    if len(names) < 2:
+        raise DataError(f"data.label: one class only ({names[0]!r}); a classifier needs two or more")
+    number = {name: k for k, name in enumerate(names)}
+    return [number[word] for word in words], names
+
+
+def _label_order(name: str) -> tuple[int, float, str]:
+    """Numbers by value, then words by the alphabet."""
+    number = _number(name)
+    return (0, number, name) if math.isfinite(number) else (1, 0.0, name)
+
+
+def _numbers(words: Sequence[str]) -> list[Label]:
+    numbers = [_number(word) for word in words]
+    wrong = [word for word, number in zip(words, numbers, strict=True) if not math.isfinite(number)]
+    if wrong:
+        raise DataError(
+            f"data.label: {len(wrong)} of {len(words)} labels are no finite number, e.g. {wrong[0][:40]!r}; "
+            "regression learns numbers"
+        )
+    if len(set(numbers)) < 2:
+        raise DataError(f"data.label: every label is {words[0]}; there is nothing to learn")
+    return numbers
+
+
+def _number(word: str) -> float:
+    """NaN for what is no number."""
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan

@@ -1,0 +1,64 @@
+"""What a model learns for a task: the loss on labels, that on the teacher's answers, and what importance asks of it.
+
+Regression learns the teacher's output by the mean square error, as TinyBERT (Jiao et al. 2020) does.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from typing_extensions import assert_never
+
+from edgetf.core.task_names import TaskName
+from edgetf.training.loop import Losses
+from edgetf.training.teacher import SoftTargets
+
+
+def label_loss(task: TaskName, answers: Tensor, target: Tensor) -> Tensor:
+    """Loss of answers (N, C) against class numbers (N,), probabilities (N, C), or numbers (N,)."""
+    match task:
+        case "sequence_classification":
+            return F.cross_entropy(answers, target)
+        case "regression":
+            return F.mse_loss(answers[:, 0], target)
+        case _:
+            assert_never(task)
+
+
+def known_labels(task: TaskName, answers: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The targets of `label_loss` for labels (N,), and for which rows (N,) there is one."""
+    match task:
+        case "sequence_classification":
+            return F.one_hot(labels.clamp_min(0), answers.shape[1]).to(answers.dtype), labels >= 0
+        case "regression":
+            return labels.to(answers.dtype), ~torch.isnan(labels)
+        case _:
+            assert_never(task)
+
+
+def teacher_terms(task: TaskName, answers: Tensor, targets: SoftTargets, positions: Tensor) -> Losses:
+    """What the teacher's answers at these positions (N,) teach about answers (N, C)."""
+    match task:
+        case "sequence_classification":
+            return {"logits": targets.loss(answers, positions)}
+        case "regression":
+            return {"logits": F.mse_loss(answers, targets.at(positions, answers))}
+        case _:
+            assert_never(task)
+
+
+def probe_loss(task: TaskName, answers: Tensor, labels: Tensor) -> Tensor:
+    """A sum over rows whose gradients say what matters, from answers (N, C); a label that is unknown is not needed.
+
+    Classes: the cross-entropy, with the model's own answer where there is no label. A number: the number itself, for
+    the Fisher information of a Gaussian with that mean is the square of the mean's gradient.
+    """
+    match task:
+        case "sequence_classification":
+            target = torch.where(labels >= 0, labels, answers.argmax(dim=-1))
+            return F.cross_entropy(answers, target, reduction="sum")
+        case "regression":
+            return answers.sum()
+        case _:
+            assert_never(task)
