@@ -11,6 +11,7 @@ from edgetf.commands.output import print_json
 from edgetf.core.artifact import MANIFEST, Artifact, open_verified, verify
 from edgetf.core.errors import EXIT_FINE, ArtifactError
 from edgetf.core.files import file_sha256
+from edgetf.core.metrics import Metric
 from edgetf.core.quiet import quiet
 from edgetf.core.task_names import CLASSIFICATION
 from edgetf.pipeline.run import artifacts_in
@@ -74,7 +75,7 @@ def _print(document: dict[str, Any]) -> None:
             value = mebibytes(document[name]) if name == "size_bytes" else str(document[name])
             table.add_row(name, value)
     for metric in document.get("metrics", []):
-        table.add_row(metric["name"], f"{metric['value']:.4f} (n {metric['n']})")
+        table.add_row(metric["name"], f"{fraction(Metric.from_json(metric))} (n {metric['n']})")
     graph = document.get("graph")
     if graph:
         table.add_row("operators", ", ".join(f"{op} {count}" for op, count in list(graph["ops"].items())[:12]))

@@ -10,7 +10,7 @@ from edgetf.config.data import DataConfig
 from edgetf.config.fields import Positive
 from edgetf.config.stages import STAGE_ORDER, ExportConfig, QuantizeConfig, Stage, stage_name
 from edgetf.config.student import FromTeacher, Student
-from edgetf.config.tasks import wrong_for_task
+from edgetf.config.tasks import PoolingConfig, with_task_defaults, wrong_for_task
 from edgetf.core.budget import budget_problems, task_problems
 from edgetf.core.device import Format, Scheme, Strict
 from edgetf.core.task_names import CLASSIFICATION, TaskName
@@ -38,6 +38,7 @@ class Recipe(Strict):
     name: str
     description: str = ""
     task: TaskName = CLASSIFICATION
+    pooling: Annotated[PoolingConfig | None, Field(description="sentence_embeddings only: tokens to vector")] = None
     seed: int = 0
     teacher: TeacherConfig
     data: DataConfig
@@ -53,6 +54,11 @@ class Recipe(Strict):
         if isinstance(student, dict) and "architecture" not in student:
             return {**tree, "student": {"architecture": "teacher", **student}}
         return tree
+
+    @model_validator(mode="before")
+    @classmethod
+    def _task_has_defaults(cls, tree: Any) -> Any:
+        return with_task_defaults(tree)
 
     @model_validator(mode="after")
     def _stages_chain(self) -> Recipe:
@@ -84,7 +90,7 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _fits_its_task(self) -> Recipe:
-        problems = wrong_for_task(self.task, self.data, self.stages)
+        problems = wrong_for_task(self.task, self.data, self.stages, self.pooling)
         if problems:
             raise ValueError("; ".join(problems))
         return self

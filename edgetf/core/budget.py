@@ -22,10 +22,12 @@ ANY_LOWER = ("speedup", "size_ratio")
 TASK_UPPER: dict[TaskName, tuple[str, ...]] = {
     "sequence_classification": ("accuracy_drop",),
     "regression": ("pearson_drop", "mse", "rmse"),
+    "sentence_embeddings": (),
 }
 TASK_LOWER: dict[TaskName, tuple[str, ...]] = {
     "sequence_classification": ("accuracy", "agreement", "macro_f1"),
     "regression": ("pearson", "spearman"),
+    "sentence_embeddings": ("similarity_spearman", "neighbor_agreement", "cosine"),
 }
 
 

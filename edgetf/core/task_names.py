@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from typing import Literal
 
-TaskName = Literal["sequence_classification", "regression"]
+TaskName = Literal["sequence_classification", "regression", "sentence_embeddings"]
 CLASSIFICATION: TaskName = "sequence_classification"

@@ -20,6 +20,7 @@ from edgetf.data.cards import DataCard, card_names, check_card, load_card
 from edgetf.data.labels import Label, read_labels, strata, unknown
 from edgetf.data.locate import hub_snapshot, is_hub, package_path
 from edgetf.data.tables import READABLE, column, read_table
+from edgetf.tasks import task_of
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,12 @@ def load_dataset(config: DataConfig, task: TaskName = CLASSIFICATION) -> Dataset
     Raises:
         DataError: no rows, labels missing or not of the task, a column that is not there, leaked rows.
     """
-    main, names, duplicates, conflicts = _clean(*_read(config, config.source), task)
+    labelled = task_of(task).labelled
+    main, names, duplicates, conflicts = _clean(*_read(config, config.source, labelled), task)
     apart = {}
     for use, source in (("dev", config.dev_source), ("test", config.test_source)):
         if source is not None:
-            apart[use], _, _, _ = _clean(*_read(config, source), task, known=names)
+            apart[use], _, _, _ = _clean(*_read(config, source, labelled), task, known=names)
     splits = _split(main, strata(task, main.labels, names), config, apart)
     if config.max_train_rows is not None and len(splits["train"]) > config.max_train_rows:
         order = list(range(len(splits["train"])))
@@ -162,7 +164,7 @@ def _read(config: DataConfig, source: str, labelled: bool = True) -> tuple[list[
     if config.text_pair is not None:
         pairs = [_as_text(value) for value in column(rows, config.text_pair, "text_pair")]
     if not labelled:
-        return texts, pairs, []
+        return texts, pairs, [""] * len(texts)
     labels = [_as_text(value).strip() for value in column(rows, label, "label")]
     missing = sum(not value for value in labels)
     if missing:

@@ -29,6 +29,8 @@ def read_labels(task: TaskName, words: Sequence[str], known: list[str] | None = 
             return _classes(words, known)
         case "regression":
             return _numbers(words), [regression.OUTPUT]
+        case "sentence_embeddings":
+            return [NO_LABEL] * len(words), []
         case _:
             assert_never(task)
 
@@ -36,7 +38,7 @@ def read_labels(task: TaskName, words: Sequence[str], known: list[str] | None = 
 def unknown(task: TaskName) -> Label:
     """The label of a text that has none."""
     match task:
-        case "sequence_classification":
+        case "sequence_classification" | "sentence_embeddings":
             return NO_LABEL
         case "regression":
             return math.nan
@@ -59,7 +61,7 @@ def strata(task: TaskName, labels: Sequence[Label], names: Sequence[str]) -> lis
                     f"data: a class has {rare} rows, needed are {MIN_ROWS_PER_CLASS} or more; add rows or drop it"
                 )
             return list(labels)
-        case "regression":
+        case "regression" | "sentence_embeddings":
             if len(labels) < MIN_ROWS_PER_CLASS:
                 raise DataError(f"data: there are {len(labels)} rows, needed are {MIN_ROWS_PER_CLASS} or more")
             return [0] * len(labels)

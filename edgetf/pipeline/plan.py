@@ -21,7 +21,7 @@ from edgetf.config.stages import (
 from edgetf.config.training import LossConfig, TrainingConfig
 from edgetf.core.errors import ConfigError
 from edgetf.core.extras import require
-from edgetf.core.task_names import TaskName
+from edgetf.core.task_names import CLASSIFICATION, TaskName
 from edgetf.data.dataset import Dataset, load_dataset, renumbered
 from edgetf.models.checkpoint import align_labels, label_names, locate_teacher, read_config
 from edgetf.models.families import family_of
@@ -37,7 +37,11 @@ _VOCABULARY_SECONDS = 10.0
 _VALIDATE_SECONDS = 10.0
 _TRAINING_EFFICIENCY = 0.25  # share of numpy's matmul speed that small batches reach
 _TOKENS_PER_WORD = 1.4
-_HEADS: dict[TaskName, str] = {"sequence_classification": "classification", "regression": "regression"}
+_HEADS: dict[TaskName, str] = {
+    "sequence_classification": "classification",
+    "regression": "regression",
+    "sentence_embeddings": "pooling",
+}
 
 
 @dataclass(frozen=True)
@@ -95,12 +99,18 @@ def make_plan(recipe: Recipe, allow_larger: bool = False) -> Plan:
     problems: list[str] = []
     data = load_dataset(recipe.data, recipe.task)
     data = _fit_labels(recipe, config, data, problems)
-    teacher_config = {**config, **config_fields(data.label_names, Head(recipe.task))}
+    teacher_config = {**config, **config_fields(data.label_names, Head(recipe.task, recipe.pooling))}
     final: Config = teacher_config
     try:
         family_of(config["model_type"])
         final = _final_config(recipe, teacher_config)
         problems += _shape_problems(recipe, teacher_config)
+        widths = [shape_of(each).hidden_size for each in (final, teacher_config)]
+        if "cosine" in recipe.budget and widths[0] != widths[1]:
+            problems.append(
+                f"budget.cosine: vectors of {widths[0]} and of the teacher's {widths[1]} numbers have no cosine; "
+                "take similarity_spearman"
+            )
     except ConfigError as error:
         problems += error.problems
     if problems:
@@ -122,10 +132,10 @@ def _fit_labels(recipe: Recipe, config: Config, data: Dataset, problems: list[st
     """Number the classes as the teacher does, where it keeps its head."""
     if any(isinstance(stage, FinetuneConfig) for stage in recipe.stages):
         return data
-    if not has_head(dict(config), Head(recipe.task)):
+    if not has_head(dict(config), Head(recipe.task, recipe.pooling)):
         problems.append(f"teacher: it has no {_HEADS[recipe.task]} head; add a finetune stage, e.g. finetune.epochs=2")
         return data
-    if recipe.task == "regression":  # its one number has no name
+    if recipe.task != CLASSIFICATION:  # one number has no name, and a vector's have none
         return data
     try:
         return renumbered(data, align_labels(label_names(dict(config)), data.label_names))

@@ -24,6 +24,7 @@ from edgetf.config.stages import (
     VocabularyConfig,
     stage_name,
 )
+from edgetf.config.training import VECTORS_ONLY
 from edgetf.core.artifact import Artifact, Spec, load
 from edgetf.core.device import Format, load_device
 from edgetf.core.errors import needs
@@ -159,14 +160,17 @@ class _Executor:
     def _input_config(self) -> dict[str, Any]:
         """What every artifact's `details` say of the input, hence part of its key."""
         data = self.plan.recipe.data
-        record = {"max_length": data.max_length, "long_texts": data.long_texts, "labels": self.plan.data.label_names}
-        task = self.plan.recipe.task
+        record: dict[str, Any] = {"max_length": data.max_length, "long_texts": data.long_texts}
+        record["labels"] = self.plan.data.label_names
+        task, pooling = self.plan.recipe.task, self.plan.recipe.pooling
+        record |= {"pooling": pooling.model_dump()} if pooling else {}
         return record if task == CLASSIFICATION else {**record, "task": task}
 
     def _train(self, stage: TorchStage, source: Artifact) -> Artifact:
         recipe, data = self.plan.recipe, self.plan.data
+        unread = {"checkpoint_seconds", "threads"} | (set() if recipe.pooling else VECTORS_ONLY)
         config: dict[str, Any] = {
-            "stage": stage.model_dump(exclude={"checkpoint_seconds", "threads"}),
+            "stage": stage.model_dump(exclude=unread),
             "seed": recipe.seed,
             "data": data.fingerprint if isinstance(stage, FinetuneConfig) else data.transfer_fingerprint(),
         }
@@ -182,7 +186,7 @@ class _Executor:
             config |= {"checkpoint": file_sha256(weights)} if weights.is_file() else {}
         deployment = self._deployment()
         if isinstance(stage, PruneConfig) and stage.target:
-            config["deployment"] = {**vars(deployment), "machine": machine() if stage.target.speedup else None}
+            config["deployment"] = {**deployment.record(), "machine": machine() if stage.target.speedup else None}
 
         def write(out: Path) -> tuple[Spec, float]:
             with needs("compress"), quiet():  # imported here, because a reused stage needs no torch
@@ -211,7 +215,14 @@ class _Executor:
         first, _ = recipe.variants()[0]
         scheme = [scheme for model_format, scheme in recipe.variants() if model_format == first][-1]
         export = next(stage for stage in recipe.stages if isinstance(stage, ExportConfig))
-        return Deployment(first, scheme, asked.threads, asked.seq_len or recipe.data.max_length, export.rewrite)
+        return Deployment(
+            first,
+            scheme,
+            asked.threads,
+            asked.seq_len or recipe.data.max_length,
+            export.rewrite,
+            self.context.head,
+        )
 
     def _becomes_teacher(self, checkpoint: Artifact) -> None:
         """Later stages learn from this checkpoint, and every variant is compared with its fp32 ONNX file."""

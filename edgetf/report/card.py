@@ -30,7 +30,7 @@ def card(artifact: Artifact, rows: list[dict[str, Any]], recipe_name: str, task_
         "|--|--|",
         f"| file | `{spec.model_file}`, {mebibytes(size)} |",
         f"| parameters | {f'{spec.params:,}' if spec.params else '–'} |",
-        f"| {task.answers} | {', '.join(details['label_names'])} |",
+        f"| {task.answers} | {_answers(details)} |",
         f"| input | {', '.join(details['inputs'])}, {details['input_dtype']}, up to {details['max_length']} tokens |",
     ]
     if details.get("lengths"):
@@ -49,7 +49,8 @@ def card(artifact: Artifact, rows: list[dict[str, Any]], recipe_name: str, task_
     lines += [_device_line(row) for row in rows]
     lines += [
         "",
-        "`golden.jsonl` holds texts with their ids and logits: an app that gives the same logits runs the same model.",
+        f"`golden.jsonl` holds texts with their ids and {task.output}: an app that gives the same {task.output} runs "
+        "the same model.",
         "`evaluation.jsonl`, with the rows behind these numbers, stands beside the teacher's file of the run.",
         "",
         '    edgetf infer . "a text"',
@@ -61,6 +62,15 @@ def card(artifact: Artifact, rows: list[dict[str, Any]], recipe_name: str, task_
             7, f"\n{task.headline.capitalize()} drop against its teacher: {drop.value:.4f} (95 %: {_interval(drop)})."
         )
     return "\n".join(lines)
+
+
+def _answers(details: dict[str, Any]) -> str:
+    """The names of the outputs, or how a vector is made."""
+    pooling = details.get("pooling")
+    if pooling is None:
+        return ", ".join(details["label_names"])
+    source = "mean of the unpadded tokens" if pooling["tokens"] == "mean" else "first token"
+    return f"{source}, of length 1" if pooling["normalize"] else source
 
 
 def _interval(metric: Metric) -> str:

@@ -37,7 +37,7 @@ class Context:
     @property
     def head(self) -> Head:
         """What stands on every model of the recipe."""
-        return Head(self.recipe.task)
+        return Head(self.recipe.task, self.recipe.pooling)
 
     def the_teacher(self) -> Artifact:
         """The teacher of a stage that cannot do without one."""
@@ -52,9 +52,10 @@ class Context:
 
     def input_details(self, pad_id: int) -> dict[str, Any]:
         """How a model's input is made; every artifact carries it."""
-        data = self.recipe.data
+        data, pooling = self.recipe.data, self.recipe.pooling
         return {
             "task": self.recipe.task,
+            **({"pooling": pooling.model_dump()} if pooling else {}),
             "max_length": data.max_length,
             "long_texts": data.long_texts,
             "pad_id": pad_id,

@@ -15,6 +15,7 @@ from edgetf.core.metrics import Floats
 from edgetf.core.task_names import CLASSIFICATION
 from edgetf.models.checkpoint import copy_tokenizer
 from edgetf.runtime.classify import Model
+from edgetf.tasks import task_of
 from edgetf.validation.golden import runtime_logits, torch_parity, write_golden
 
 BACKENDS = {"onnx": "ort", "tflite": "litert"}
@@ -70,5 +71,6 @@ def finish(
     )
     logits = np.asarray(runtime_logits(model, texts, pairs)["logits"])
     parity = torch_parity(model.name, scheme, torch_logits, logits)
-    write_golden(out, texts, pairs, model.encoder().pieces(texts, pairs), torch_logits, logits)
+    pieces = model.encoder().pieces(texts, pairs)
+    write_golden(out, texts, pairs, pieces, torch_logits, logits, task_of(model.task).output)
     return {**details, "parity": parity}

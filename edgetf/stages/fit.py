@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 
 from edgetf.config.training import TrainingConfig
-from edgetf.core.artifact import Artifact, Spec
+from edgetf.core.artifact import Artifact, Spec, key_of
 from edgetf.core.errors import ConfigError
-from edgetf.models.checkpoint import WEIGHTS, save_classifier
+from edgetf.core.metrics import Floats
+from edgetf.models.checkpoint import WEIGHTS, load_classifier, save_classifier
 from edgetf.runtime.encoder import Encoder
 from edgetf.stages.context import Context
 from edgetf.stages.objective import Objective
 from edgetf.tasks import task_of
 from edgetf.training.batches import encode_split
 from edgetf.training.loop import Job, LossFunction, train
-from edgetf.training.teacher import by_row, infer
+from edgetf.training.teacher import by_row, cached_logits, infer
 
 
 def fit(
@@ -75,11 +76,24 @@ def dev_exam(context: Context, encoder: Encoder) -> Callable[[Any], float]:
     """What gives a model its score on the dev rows: higher is better."""
     dev, names = context.data.dev, context.data.label_names
     rows, task = encode_split(dev, encoder), task_of(context.recipe.task)
+    labels = dev.labels if task.labelled else _teacher_answers(context)
 
     def exam(model: Any) -> float:
-        return task.score(np.asarray(by_row(infer(model, rows, encoder), rows)), dev.labels, names)
+        return task.score(np.asarray(by_row(infer(model, rows, encoder), rows)), labels, names)
 
     return exam
+
+
+def _teacher_answers(context: Context) -> Floats:
+    """What the teacher says of the dev rows, (N, C)."""
+    teacher, dev = context.the_teacher(), context.data.dev
+    encoder = context.encoder(teacher.path, teacher.spec.details["pad_id"])
+    rows = encode_split(dev, encoder)
+    targets = cached_logits(
+        lambda: load_classifier(teacher.path, head=context.head), teacher.digest, rows, encoder,
+        key_of([dev.texts, dev.pairs]), context.report,
+    )  # fmt: skip
+    return by_row(targets.top, rows)
 
 
 def _write(model: Any, score: float, tokenizer: Path, context: Context, out: Path, details: dict[str, Any]) -> Spec:

@@ -68,10 +68,12 @@ class Objective:
                 layer = layer_of(relation_names(names)[-1])
                 _check_relations(config, shape.layers[layer].heads * shape.head_width)
         projected = {kind: theirs.hidden_size for kind in ("hidden", "embedding") if getattr(config, kind)}
+        if self.head.task == "sentence_embeddings" and ours.hidden_size != theirs.hidden_size:
+            projected["pooled"] = theirs.hidden_size
         self.learner = Learner(student, self.wanted.student, projected, ours.hidden_size)
         fingerprint = key_of([split.texts, split.pairs])
         self._told = told(context, config.rows, len(split)) if config.labels else None
-        self._soft = self._targets(context, split, fingerprint) if config.logits else None
+        self._soft = self._targets(context, split, fingerprint) if config.logits or config.similarities else None
         self._stored: States | None = None
         self._states = self._teacher_states(tutor, fingerprint, context) if self.wanted.teacher else None
 
@@ -113,7 +115,7 @@ class Objective:
         theirs = self._states(batch) if self._states else {}
         terms: Losses = {}
         if alone is None:
-            terms |= self._answers(logits.float(), batch)
+            terms |= self._answers(logits.float(), ours.get("pooled", logits).float(), batch)
             if self.config.relations:
                 terms["relations"] = self._relations(ours, theirs, batch.attention_mask)
             if self.config.embedding:
@@ -129,7 +131,7 @@ class Objective:
     @property
     def answers(self) -> bool:
         """Whether the student learns to answer, so that its dev accuracy says which epoch was best."""
-        return self.config.logits + self.config.labels > 0
+        return self.config.logits + self.config.labels + self.config.similarities > 0
 
     def _layer_alone(self, done: float) -> int | None:
         """The layer whose turn it is while one after the other learns, from the bottom."""
@@ -142,10 +144,10 @@ class Objective:
         first, last = self.config.schedules.get(name, (1.0, 1.0))
         return float(self.config.weights()[name] * (first + (last - first) * done))
 
-    def _answers(self, logits: Tensor, batch: TensorBatch) -> Losses:
+    def _answers(self, logits: Tensor, projected: Tensor, batch: TensorBatch) -> Losses:
         terms: Losses = {}
         if self._soft is not None:
-            terms |= teacher_terms(self.head.task, logits, self._soft, batch.positions)
+            terms |= teacher_terms(self.head.task, self.config, logits, projected, self._soft, batch.positions)
         if self.config.labels:
             target, known = self._labels(logits, batch)
             terms["labels"] = (

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgetf.core.metrics import Floats, Metric, wilson
 
-Labels = Any  # one a text: classes (N,) or numbers (N,)
+Labels = Any  # one a text: classes (N,), numbers (N,), or the vectors (N, H) of the teacher
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Task:
     floor: Callable[[Floats, Labels, Sequence[str]], str | None]
     score: Callable[[Floats, Labels, Sequence[str]], float]
     say: Callable[[Sequence[str], Floats, Sequence[str]], list[Said]]
+    labelled: bool = True  # whether its rows have labels
+    any_width: bool = False  # whether answers may be wider or narrower than the teacher's
 
     @property
     def dev_name(self) -> str:

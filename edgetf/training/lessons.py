@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import assert_never
 
+from edgetf.algorithms.distillation import similarity_loss, vector_loss
+from edgetf.config.training import LossConfig
 from edgetf.core.task_names import TaskName
 from edgetf.training.loop import Losses
 from edgetf.training.teacher import SoftTargets
@@ -22,6 +24,8 @@ def label_loss(task: TaskName, answers: Tensor, target: Tensor) -> Tensor:
             return F.cross_entropy(answers, target)
         case "regression":
             return F.mse_loss(answers[:, 0], target)
+        case "sentence_embeddings":
+            raise ValueError("sentence embeddings have no labels")
         case _:
             assert_never(task)
 
@@ -33,17 +37,28 @@ def known_labels(task: TaskName, answers: Tensor, labels: Tensor) -> tuple[Tenso
             return F.one_hot(labels.clamp_min(0), answers.shape[1]).to(answers.dtype), labels >= 0
         case "regression":
             return labels.to(answers.dtype), ~torch.isnan(labels)
+        case "sentence_embeddings":
+            raise ValueError("sentence embeddings have no labels")
         case _:
             assert_never(task)
 
 
-def teacher_terms(task: TaskName, answers: Tensor, targets: SoftTargets, positions: Tensor) -> Losses:
-    """What the teacher's answers at these positions (N,) teach about answers (N, C)."""
+def teacher_terms(
+    task: TaskName, config: LossConfig, answers: Tensor, projected: Tensor, targets: SoftTargets, positions: Tensor
+) -> Losses:
+    """What the teacher's answers at these positions (N,) teach about answers (N, C), `projected` to its width."""
     match task:
         case "sequence_classification":
             return {"logits": targets.loss(answers, positions)}
         case "regression":
             return {"logits": F.mse_loss(answers, targets.at(positions, answers))}
+        case "sentence_embeddings":
+            theirs, terms = targets.at(positions, answers), {}
+            if config.logits:
+                terms["logits"] = vector_loss(projected, theirs, config.pooled_distance)
+            if config.similarities:
+                terms["similarities"] = similarity_loss(answers, theirs)
+            return terms
         case _:
             assert_never(task)
 
@@ -52,7 +67,8 @@ def probe_loss(task: TaskName, answers: Tensor, labels: Tensor) -> Tensor:
     """A sum over rows whose gradients say what matters, from answers (N, C); a label that is unknown is not needed.
 
     Classes: the cross-entropy, with the model's own answer where there is no label. A number: the number itself, for
-    the Fisher information of a Gaussian with that mean is the square of the mean's gradient.
+    the Fisher information of a Gaussian with that mean is the square of the mean's gradient. A vector: its product with
+    a random one, for the mean of that gradient's square is the sum over the vector's numbers.
     """
     match task:
         case "sequence_classification":
@@ -60,5 +76,8 @@ def probe_loss(task: TaskName, answers: Tensor, labels: Tensor) -> Tensor:
             return F.cross_entropy(answers, target, reduction="sum")
         case "regression":
             return answers.sum()
+        case "sentence_embeddings":
+            random = torch.randn(answers.shape, generator=torch.Generator().manual_seed(0))
+            return (answers * random.to(answers)).sum()
         case _:
             assert_never(task)

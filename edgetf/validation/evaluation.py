@@ -41,6 +41,11 @@ class Evaluation:
         """The teacher's classes, shape (N,)."""
         return classification.decisions(self.teacher_logits)
 
+    def fits(self, logits: Floats) -> bool:
+        """Whether answers are of a shape that can be compared with the teacher's."""
+        free = task_of(self.task).any_width
+        return len(logits) == len(self.teacher_logits) if free else logits.shape == self.teacher_logits.shape
+
     def compare(self, logits: Floats) -> list[Metric]:
         """Every metric of the task for a model's answers (N, C)."""
         return task_of(self.task).compare(logits, self.teacher_logits, self.labels, self.names)
@@ -54,10 +59,13 @@ def write_evaluation(folder: Path, rows: Evaluation) -> None:
     """Write the file."""
     with (folder / EVALUATION).open("w", encoding="utf-8") as stream:
         for row, text in enumerate(rows.texts):
-            record: dict[str, Any] = {"text": text, "label": np.asarray(rows.labels[row]).tolist()}
+            record: dict[str, Any] = {"text": text}
+            if len(rows.labels):
+                record["label"] = np.asarray(rows.labels[row]).tolist()
             if rows.pairs is not None:
                 record["text_pair"] = rows.pairs[row]
-            record["teacher_logits"] = [round(value, 6) for value in rows.teacher_logits[row].tolist()]
+            answer = [round(value, 6) for value in rows.teacher_logits[row].tolist()]
+            record[f"teacher_{task_of(rows.task).output}"] = answer
             stream.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
@@ -73,8 +81,8 @@ def read_evaluation(folder: Path, task: TaskName = CLASSIFICATION, names: Sequen
         return Evaluation(
             texts=[row["text"] for row in rows],
             pairs=[row["text_pair"] for row in rows] if "text_pair" in rows[0] else None,
-            labels=task_of(task).labels([row["label"] for row in rows]),
-            teacher_logits=np.asarray([row["teacher_logits"] for row in rows], float),
+            labels=task_of(task).labels([row["label"] for row in rows] if task_of(task).labelled else []),
+            teacher_logits=np.asarray([row[f"teacher_{task_of(task).output}"] for row in rows], float),
             task=task,
             names=tuple(names),
         )

@@ -17,6 +17,7 @@ from edgetf.core.task_names import CLASSIFICATION
 from edgetf.runtime.classify import Model
 from edgetf.runtime.encoder import Piece
 from edgetf.targets.local import ask_runner
+from edgetf.tasks import task_of
 
 GOLDEN = "golden.jsonl"
 PARITY_FP32 = 1e-4  # largest difference of a logit, runtime against torch
@@ -42,8 +43,12 @@ def write_golden(
     pieces: list[list[Piece]],
     torch_logits: Floats,
     logits: Floats,
+    output: str = "logits",
 ) -> None:
-    """Write the file; `logits` come from the runtime, `torch_logits` from the checkpoint, both (N, C)."""
+    """Write the file; `logits` come from the runtime, `torch_logits` from the checkpoint, both (N, C).
+
+    `output` is what the task calls them.
+    """
     with (folder / GOLDEN).open("w", encoding="utf-8") as stream:
         for row, text in enumerate(texts):
             record: dict[str, Any] = {"text": text}
@@ -51,13 +56,13 @@ def write_golden(
                 record["text_pair"] = pairs[row]
             record["input_ids"] = [piece.input_ids for piece in pieces[row]]
             record["token_type_ids"] = [piece.token_type_ids for piece in pieces[row]]
-            record["logits"] = logits[row].tolist()
-            record["torch_logits"] = torch_logits[row].tolist()
+            record[output] = logits[row].tolist()
+            record[f"torch_{output}"] = torch_logits[row].tolist()
             stream.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def read_golden(folder: Path) -> Golden:
-    """Read the file.
+def read_golden(folder: Path, output: str = "logits") -> Golden:
+    """Read the file, whose task calls its answers so.
 
     Raises:
         ArtifactError: missing or broken.
@@ -69,11 +74,16 @@ def read_golden(folder: Path) -> Golden:
         return Golden(
             [row["text"] for row in rows],
             pairs,
-            np.asarray([row["torch_logits"] for row in rows], float),
-            np.asarray([row["logits"] for row in rows], float),
+            np.asarray([row[f"torch_{output}"] for row in rows], float),
+            np.asarray([row[output] for row in rows], float),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path}: cannot be read ({error}); run the recipe again") from None
+
+
+def golden_of(artifact: Artifact) -> Golden:
+    """The golden rows of an artifact."""
+    return read_golden(artifact.path, task_of(artifact.spec.details.get("task", CLASSIFICATION)).output)
 
 
 def deployable_model(artifact: Artifact) -> Model:

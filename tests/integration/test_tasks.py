@@ -11,12 +11,14 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 from conftest import Cli
-from tiny import tiny_classifier, tiny_scores
+from tiny import tiny_classifier, tiny_rows, tiny_scores
 
 from edgetf.core.artifact import open_verified
 
 pytestmark = pytest.mark.slow
 FAST = {"epochs": 8, "batch_size": 16, "learning_rate": 0.005, "threads": 1}
+
+SLOW = {**FAST, "learning_rate": 0.001}  # a random teacher's vectors differ little
 
 
 @dataclass(frozen=True)
@@ -127,3 +129,72 @@ class TestRegression:
         )
         assert refused.returncode == 2
         assert "it has no regression head; add a finetune stage" in refused.stderr
+
+
+class TestEmbeddings:
+    @pytest.fixture(scope="class")
+    def run(self, cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> TaskRun:
+        folder = tmp_path_factory.mktemp("embeddings")
+        teacher = tiny_classifier("bert", folder / "teacher")
+        stages: list[dict[str, Any]] = [
+            {"stage": "vocabulary", "size": 100},
+            {"stage": "distill", **SLOW},
+            {"stage": "prune", **SLOW, "epochs": 2, "round_to": 8, "head_ratio": 0.5, "importance": "fisher"},
+            {"stage": "export", "formats": ["onnx", "tflite"]},
+            {"stage": "quantize"},
+        ]
+        rows = [{"text": text} for text, _ in tiny_rows(240)]
+        tree = {
+            "task": "sentence_embeddings", "teacher": {"source": str(teacher)}, "student": {"num_hidden_layers": 1},
+            "data": {"source": str(written(folder / "rows.jsonl", rows)), "max_length": 24}, "stages": stages,
+            "budget": {"similarity_spearman": 0.3, "cosine": 0.5},
+        }  # fmt: skip
+        return run_of(cli, folder, tree)
+
+    def test_every_file_is_measured(self, run: TaskRun) -> None:
+        names = ["onnx-fp32", "onnx-w8a8_dynamic", "tflite-fp32", "tflite-w8a8_dynamic"]
+        assert sorted(variant["name"] for variant in run.report["variants"]) == names
+        for number in range(4):
+            found = run.names(number)
+            assert set(found) == {"similarity_spearman", "neighbor_agreement", "cosine"}
+            assert found["cosine"]["value"] > 0.8
+            assert all(metric["n"] == 48 and metric["ci95"] for metric in found.values())
+        assert run.report["verdict"] == "pass"
+        assert [metric["value"] for metric in run.report["teacher"]["metrics"]] == pytest.approx([1, 1, 1])
+
+    def test_it_learns(self, run: TaskRun) -> None:
+        history = open_verified(run.folder / "2-distill").spec.details["training"]["history"]
+        assert history[-1]["loss_logits"] < 0.7 * history[0]["loss_logits"]
+        assert history[-1]["loss_total"] < history[0]["loss_total"]
+        assert "dev_similarity_spearman" in history[0]
+
+    def test_golden_rows_hold_vectors(self, run: TaskRun) -> None:
+        for row in golden_of(run.folder / "tflite-w8a8_dynamic"):
+            assert len(row["embedding"]) == 32
+            assert sum(value**2 for value in row["embedding"]) == pytest.approx(1, abs=1e-3)
+
+    def test_infer_says_the_vector(self, cli: Cli, run: TaskRun) -> None:
+        texts = ["rain storm cloud", "bank shares"]
+        done = cli("infer", run.folder / "tflite-w8a8_dynamic", *texts, "--json")
+        assert [len(row["embedding"]) for row in json.loads(done.stdout)] == [32, 32]
+        assert "~" in cli("infer", run.folder / "onnx-fp32", *texts).stdout
+
+    def test_card_and_reports(self, cli: Cli, run: TaskRun) -> None:
+        card = (run.folder / "onnx-fp32" / "README.md").read_text()
+        assert "pipeline_tag: sentence-similarity" in card
+        assert "| vector | mean of the unpadded tokens, of length 1 |" in card
+        assert "similarity_spearman" in cli("report", run.folder).stdout
+        assert cli("inspect", run.folder).returncode == 0
+        assert cli("validate", run.folder / "onnx-fp32", "--budget", "neighbor_agreement=0.1").returncode == 0
+
+    def test_a_student_of_another_width_from_the_first_token(self, cli: Cli, run: TaskRun, tmp_path: Path) -> None:
+        tree = yaml.safe_load(run.recipe.read_text())
+        tree |= {"student": {"num_hidden_layers": 1, "hidden_size": 16}, "pooling": {"tokens": "first"}}
+        tree["stages"] = [{"stage": "distill", **SLOW}, {"stage": "export", "formats": ["onnx"]}]
+        tree["budget"] = {"similarity_spearman": 0.1}
+        made = run_of(cli, tmp_path, tree)
+        assert set(made.names()) == {"similarity_spearman", "neighbor_agreement"}
+        assert len(golden_of(made.folder / "onnx-fp32")[0]["embedding"]) == 16
+        refused = cli("compress", f"recipe={made.recipe}", "budget.cosine=0.9", "--dry-run")
+        assert refused.returncode == 2
+        assert "budget.cosine: vectors of 16 and of the teacher's 32 numbers have no cosine" in refused.stderr

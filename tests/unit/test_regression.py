@@ -14,6 +14,7 @@ from tiny import FAMILY_NAMES, tiny_classifier, write_csv
 
 from edgetf.config.data import DataConfig
 from edgetf.config.recipe import Recipe
+from edgetf.config.training import LossConfig
 from edgetf.core.budget import task_problems
 from edgetf.core.errors import DataError
 from edgetf.core.metrics import Metric
@@ -145,7 +146,7 @@ class TestLessons:
 
     def test_the_teacher_by_the_mean_square(self) -> None:
         targets = SoftTargets(np.array([[9.0], [1.0], [2.0], [3.0]], np.float32), 2.0)
-        terms = teacher_terms("regression", self.ANSWERS, targets, torch.tensor([1, 2, 3]))
+        terms = teacher_terms("regression", LossConfig(), self.ANSWERS, self.ANSWERS, targets, torch.tensor([1, 2, 3]))
         assert terms["logits"].item() == pytest.approx(1 / 3)
 
     def test_what_matters_is_what_moves_the_number(self) -> None:
