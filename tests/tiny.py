@@ -62,6 +62,24 @@ def tiny_scores(n: int, seed: int = 0) -> list[tuple[str, float]]:
     return [(text, LABELS.index(label) + 0.1 * len(text.split())) for text, label in tiny_rows(n, seed)]
 
 
+def tiny_tagged(n: int, seed: int = 0) -> list[tuple[list[str], list[str]]]:
+    """`n` different rows of words and tags; entities are one or two words of a class, told by the words themselves."""
+    rng = random.Random(seed)
+    rows: dict[tuple[str, ...], list[str]] = {}
+    while len(rows) < n:
+        words: list[str] = []
+        tags: list[str] = []
+        for _ in range(rng.randint(1, 3)):
+            others = rng.choices(_OTHER_WORDS, k=rng.randint(1, 4))
+            words, tags = words + others, tags + ["O"] * len(others)
+            label = rng.choice(LABELS)
+            words, tags = [*words, rng.choice(_CLASS_WORDS[label][:6])], [*tags, f"B-{label.upper()}"]
+            if rng.random() < 0.5:
+                words, tags = [*words, rng.choice(_CLASS_WORDS[label][6:])], [*tags, f"I-{label.upper()}"]
+        rows[tuple(words)] = tags
+    return [(list(words), tags) for words, tags in rows.items()]
+
+
 def tiny_split(n: int, seed: int = 0) -> Split:
     """`tiny_rows` as a split, with the position in `LABELS` as the class."""
     rows = tiny_rows(n, seed)

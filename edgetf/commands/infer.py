@@ -23,11 +23,15 @@ def infer_command(folder: Path, texts: list[str], pair: str | None, as_json: boo
         texts = [line.strip() for line in sys.stdin if line.strip()]
     if not texts:
         raise ConfigError("infer: no text; give one, or lines on stdin")
+    task = task_of(model.task)
+    if pair is not None and not task.pairs:
+        raise ConfigError(f"infer: --pair: {model.task} reads one text; leave it out")
+    texts = [task.prepare(text) for text in texts]
     names: list[str] = artifact.spec.details["label_names"]
     with quiet():
         session = load_backend(model.backend).load(artifact.model_path, threads=1)
         answers = classify(session, model.encoder(), texts, [pair] * len(texts) if pair else None)
-    said = task_of(model.task).say(texts, answers, names)
+    said = task.say(texts, answers, names)
     if as_json:
         print_json([each.record for each in said])
         return EXIT_FINE

@@ -24,22 +24,24 @@ class PoolingConfig(Strict):
     normalize: Annotated[bool, Field(description="vectors of length 1")] = True
 
 
-_DEFAULTS: dict[TaskName, dict[str, Any]] = {
-    "sentence_embeddings": {"logits": 1.0, "similarities": 1.0, "labels": 0.0},
-}
+_VECTOR_WEIGHTS = {"logits": 1.0, "similarities": 1.0, "labels": 0.0}
+_TAGGED_COLUMNS = {"text": "tokens", "label": "tags"}
 
 
 def with_task_defaults(tree: Any) -> Any:
-    """The tree of a recipe with what its task weighs in a distillation loss that says nothing of it."""
-    if not isinstance(tree, dict) or tree.get("task") not in _DEFAULTS or not isinstance(tree.get("stages"), list):
+    """The tree of a recipe with the task's own defaults where it says nothing: weights of vectors, columns of tags."""
+    task = tree.get("task") if isinstance(tree, dict) else None
+    if task == "token_classification" and isinstance(tree.get("data"), dict):
+        return {**tree, "data": {**_TAGGED_COLUMNS, **tree["data"]}}
+    if task != "sentence_embeddings" or not isinstance(tree.get("stages"), list):
         return tree
-    defaults = _DEFAULTS[tree["task"]]
-    stages = [
-        {**defaults, **stage} if isinstance(stage, dict) and stage.get("stage") in {"distill", "prune"} else stage
-        for stage in tree["stages"]
-    ]
-    pooling = {"pooling": tree.get("pooling") or {}} if tree["task"] == "sentence_embeddings" else {}
-    return {**tree, "stages": stages, **pooling}
+    stages = [{**_VECTOR_WEIGHTS, **stage} if _learns(stage) else stage for stage in tree["stages"]]
+    return {**tree, "stages": stages, "pooling": tree.get("pooling") or {}}
+
+
+def _learns(stage: Any) -> bool:
+    """Whether the tree of a stage has a distillation loss."""
+    return isinstance(stage, dict) and stage.get("stage") in {"distill", "prune"}
 
 
 def wrong_for_task(
@@ -56,6 +58,8 @@ def wrong_for_task(
             return problems + _no_classes(task, data, stages)
         case "sentence_embeddings":
             return problems + _no_classes(task, data, stages) + _no_labels(data, stages)
+        case "token_classification":
+            return problems + _no_class_of_a_text(data)
         case _:
             assert_never(task)
 
@@ -83,6 +87,16 @@ def _no_vectors(stages: Sequence[Stage], pooling: PoolingConfig | None) -> list[
     for name, loss in _losses(stages):
         if loss.similarities:
             problems.append(f"{name}.similarities: for sentence_embeddings only; set it to 0")
+    return problems
+
+
+def _no_class_of_a_text(data: DataConfig) -> list[str]:
+    """Words have tags; a text has no class, and no second text."""
+    problems = []
+    if data.labeller is not None:
+        problems.append("data.labeller: it names classes of texts, and token_classification tags words; leave it out")
+    if data.text_pair is not None:
+        problems.append("data.text_pair: token_classification reads one text; leave it out")
     return problems
 
 

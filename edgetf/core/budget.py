@@ -23,11 +23,13 @@ TASK_UPPER: dict[TaskName, tuple[str, ...]] = {
     "sequence_classification": ("accuracy_drop",),
     "regression": ("pearson_drop", "mse", "rmse"),
     "sentence_embeddings": (),
+    "token_classification": ("f1_drop",),
 }
 TASK_LOWER: dict[TaskName, tuple[str, ...]] = {
     "sequence_classification": ("accuracy", "agreement", "macro_f1"),
     "regression": ("pearson", "spearman"),
     "sentence_embeddings": ("similarity_spearman", "neighbor_agreement", "cosine"),
+    "token_classification": ("f1", "token_accuracy", "agreement"),
 }
 
 

@@ -4,5 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-TaskName = Literal["sequence_classification", "regression", "sentence_embeddings"]
+TaskName = Literal["sequence_classification", "regression", "sentence_embeddings", "token_classification"]
 CLASSIFICATION: TaskName = "sequence_classification"
+
+
+def by_word(task: TaskName) -> bool:
+    """Whether a text has an answer for each of its words, instead of one."""
+    return task == "token_classification"

@@ -35,6 +35,8 @@ class Head:
                 return True
             case "sentence_embeddings":
                 return self.pooling is not None and self.pooling.tokens == "first"
+            case "token_classification":
+                return False
             case _:
                 assert_never(self.task)
 
@@ -45,13 +47,15 @@ CLASSIFIER = Head()
 def build(config: Any, head: Head) -> Any:
     """A new model of a transformers config, with eager attention; its answer is called ``logits``."""
     with quiet():  # transformers loads the family's module, and what that brings, only now
-        from transformers import AutoModelForSequenceClassification
+        from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
         match head.task:
             case "sequence_classification" | "regression":
                 return AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
             case "sentence_embeddings":
                 return _embedder(config, head.pooling or PoolingConfig())
+            case "token_classification":
+                return AutoModelForTokenClassification.from_config(config, attn_implementation="eager")
             case _:
                 assert_never(head.task)
 
@@ -78,6 +82,8 @@ def has_head(config: dict[str, Any], head: Head = CLASSIFIER) -> bool:
             return numbers == 1 and any(name.endswith("ForSequenceClassification") for name in architectures)
         case "sentence_embeddings":
             return True  # the encoder is all there is
+        case "token_classification":
+            return any(name.endswith("ForTokenClassification") for name in architectures)
         case _:
             assert_never(head.task)
 
@@ -86,7 +92,7 @@ def config_fields(names: Sequence[str], head: Head) -> dict[str, Any]:
     """What a config says of a head with these outputs."""
     fields = {"id2label": dict(enumerate(names)), "label2id": {name: k for k, name in enumerate(names)}}
     match head.task:
-        case "sequence_classification":
+        case "sequence_classification" | "token_classification":
             return fields
         case "regression":
             return {**fields, "problem_type": "regression"}

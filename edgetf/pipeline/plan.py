@@ -21,14 +21,14 @@ from edgetf.config.stages import (
 from edgetf.config.training import LossConfig, TrainingConfig
 from edgetf.core.errors import ConfigError
 from edgetf.core.extras import require
-from edgetf.core.task_names import CLASSIFICATION, TaskName
-from edgetf.data.dataset import Dataset, load_dataset, renumbered
-from edgetf.models.checkpoint import align_labels, label_names, locate_teacher, read_config
+from edgetf.data.dataset import Dataset, load_dataset
+from edgetf.models.checkpoint import locate_teacher, read_config
 from edgetf.models.families import family_of
 from edgetf.models.families.family import Config, Cost
-from edgetf.models.heads import Head, config_fields, has_head
+from edgetf.models.heads import Head, config_fields
 from edgetf.models.shapes import cost_of, shape_of, with_shape
 from edgetf.models.students import pruned_config, relative_ms, student_config
+from edgetf.pipeline.fitting import fit_labels
 
 # Seconds of the fixed parts, seen on a two-core x86-64 machine; training is scaled by this machine's matmul speed.
 _EXPORT_SECONDS = {"onnx": 12.0, "tflite": 25.0}
@@ -37,11 +37,6 @@ _VOCABULARY_SECONDS = 10.0
 _VALIDATE_SECONDS = 10.0
 _TRAINING_EFFICIENCY = 0.25  # share of numpy's matmul speed that small batches reach
 _TOKENS_PER_WORD = 1.4
-_HEADS: dict[TaskName, str] = {
-    "sequence_classification": "classification",
-    "regression": "regression",
-    "sentence_embeddings": "pooling",
-}
 
 
 @dataclass(frozen=True)
@@ -98,7 +93,7 @@ def make_plan(recipe: Recipe, allow_larger: bool = False) -> Plan:
     config = read_config(folder)
     problems: list[str] = []
     data = load_dataset(recipe.data, recipe.task)
-    data = _fit_labels(recipe, config, data, problems)
+    data = fit_labels(recipe, config, data, problems)
     teacher_config = {**config, **config_fields(data.label_names, Head(recipe.task, recipe.pooling))}
     final: Config = teacher_config
     try:
@@ -126,22 +121,6 @@ def make_plan(recipe: Recipe, allow_larger: bool = False) -> Plan:
         )
     steps = tuple(_steps(recipe, data, teacher_config))
     return Plan(recipe, data, teacher, student, relative, steps)
-
-
-def _fit_labels(recipe: Recipe, config: Config, data: Dataset, problems: list[str]) -> Dataset:
-    """Number the classes as the teacher does, where it keeps its head."""
-    if any(isinstance(stage, FinetuneConfig) for stage in recipe.stages):
-        return data
-    if not has_head(dict(config), Head(recipe.task, recipe.pooling)):
-        problems.append(f"teacher: it has no {_HEADS[recipe.task]} head; add a finetune stage, e.g. finetune.epochs=2")
-        return data
-    if recipe.task != CLASSIFICATION:  # one number has no name, and a vector's have none
-        return data
-    try:
-        return renumbered(data, align_labels(label_names(dict(config)), data.label_names))
-    except ConfigError as error:
-        problems += error.problems
-        return data
 
 
 def _final_config(recipe: Recipe, teacher: Config) -> Config:

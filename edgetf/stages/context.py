@@ -10,6 +10,7 @@ from typing import Any
 from edgetf.config.recipe import Recipe
 from edgetf.core.artifact import Artifact
 from edgetf.core.progress import Report
+from edgetf.core.task_names import by_word
 from edgetf.data.dataset import Dataset
 from edgetf.models.heads import Head
 from edgetf.runtime.encoder import Encoder
@@ -48,7 +49,7 @@ class Context:
     def encoder(self, folder: Path, pad_id: int) -> Encoder:
         """The tokenizer in a folder, with the recipe's length rule."""
         data = self.recipe.data
-        return Encoder(folder, data.max_length, data.long_texts, pad_id)
+        return Encoder(folder, data.max_length, data.long_texts, pad_id, by_word(self.recipe.task))
 
     def input_details(self, pad_id: int) -> dict[str, Any]:
         """How a model's input is made; every artifact carries it."""

@@ -25,7 +25,7 @@ def run(config: FinetuneConfig, source: Artifact, context: Context, out: Path) -
     token_types = takes_token_types(model)
 
     def loss(model: Any, batch: TensorBatch, done: float) -> Losses:
-        logits = model(**batch.inputs(token_types)).logits
-        return {"labels": label_loss(task, logits, batch.labels)}
+        answers = batch.answers(model(**batch.inputs(token_types)).logits)
+        return {"labels": label_loss(task, answers, batch.labels)}
 
     return fit(model, loss, config, source, context, out)

@@ -104,8 +104,8 @@ def gradients(model: Any, context: Context, source: Artifact, rows: int) -> dict
     for positions, batch in in_order(encoded, encoder, chosen):
         model.zero_grad()
         taken.clear()
-        logits = model(**batch.inputs(takes_token_types(model))).logits
-        torch.autograd.backward(probe_loss(context.recipe.task, logits, batch.labels))
+        answers = batch.answers(model(**batch.inputs(takes_token_types(model))).logits)
+        torch.autograd.backward(probe_loss(context.recipe.task, answers, batch.labels))
         for unit, activations in taken.items():
             sums = [mask_gradients(a.detach(), a.grad, units[unit]) for a in activations if a.grad is not None]
             found.setdefault(unit, []).append(torch.stack(sums).sum(dim=0))

@@ -111,7 +111,8 @@ class Objective:
     def loss(self, model: Any, batch: TensorBatch, done: float) -> Losses:
         """Every term, weighted; `done` is the share of the steps that are behind."""
         alone = self._layer_alone(done)
-        logits, ours = model(batch, alone)
+        outputs, ours = model(batch, alone)
+        logits = batch.answers(outputs)
         theirs = self._states(batch) if self._states else {}
         terms: Losses = {}
         if alone is None:
@@ -147,7 +148,7 @@ class Objective:
     def _answers(self, logits: Tensor, projected: Tensor, batch: TensorBatch) -> Losses:
         terms: Losses = {}
         if self._soft is not None:
-            terms |= teacher_terms(self.head.task, self.config, logits, projected, self._soft, batch.positions)
+            terms |= teacher_terms(self.head.task, self.config, logits, projected, self._soft, batch.numbers)
         if self.config.labels:
             target, known = self._labels(logits, batch)
             terms["labels"] = (
@@ -156,7 +157,7 @@ class Objective:
         return terms
 
     def _labels(self, logits: Tensor, batch: TensorBatch) -> tuple[Tensor, Tensor]:
-        """The targets, and for which rows (B,) they are known: by a label, or told by an endpoint."""
+        """The targets, and for which answers (N,) they are known: by a label, or told by an endpoint."""
         target, known = known_labels(self.head.task, logits, batch.labels)
         if self._told is not None:
             row = [self.rows.sources[position] for position in batch.positions.tolist()]

@@ -56,7 +56,7 @@ def _augmented(context: Context) -> Split | None:
 
     teacher, train = context.the_teacher(), context.data.train
     texts, pairs = cached_augmented(config, train.texts, train.pairs, teacher.path, teacher.digest, context.report)
-    made = Split(texts, pairs, [unknown(context.recipe.task)] * len(texts))
+    made = Split(texts, pairs, [unknown(context.recipe.task, text) for text in texts])
     data = context.data  # a changed text may have become one of those that are held out
     held_out = {split.identity(row) for split in (data.dev, data.test) for row in range(len(split))}
     return made.select([row for row in range(len(made)) if made.identity(row) not in held_out])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing_extensions import assert_never
 
 from edgetf.core.task_names import TaskName
-from edgetf.tasks import classification, embeddings, regression
+from edgetf.tasks import classification, embeddings, regression, tokens
 from edgetf.tasks.task import Task
 
 
@@ -22,5 +22,7 @@ def task_of(name: TaskName) -> Task:
             return regression.TASK
         case "sentence_embeddings":
             return embeddings.TASK
+        case "token_classification":
+            return tokens.TASK
         case _:
             assert_never(name)

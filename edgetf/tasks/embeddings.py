@@ -129,6 +129,7 @@ TASK = Task(
     floor=floor,
     score=score,
     say=say,
+    pairs=False,
     labelled=False,
     any_width=True,
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgetf.core.metrics import Floats, Metric, wilson
 
-Labels = Any  # one a text: classes (N,), numbers (N,), or the vectors (N, H) of the teacher
+Labels = Any  # one a text: classes (N,), numbers (N,), a list of tags, or the vectors (N, H) of the teacher
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Task:
-    """How answers, arrays (N, C) with a row for each text, are judged and said.
+    """How answers, arrays (N, C) with a row for each text (or word), are judged and said.
 
     `labels` makes labels of what JSON holds of them. `compare` takes the answers, the teacher's, the labels and the
     class names; `floor` the last three, and says why a comparison with this teacher means nothing, or None; `score`
@@ -39,7 +39,10 @@ class Task:
     floor: Callable[[Floats, Labels, Sequence[str]], str | None]
     score: Callable[[Floats, Labels, Sequence[str]], float]
     say: Callable[[Sequence[str], Floats, Sequence[str]], list[Said]]
+    prepare: Callable[[str], str] = str  # what a user's text becomes before it is read
+    pairs: bool = True  # whether it may be asked of two texts
     labelled: bool = True  # whether its rows have labels
+    dev_wilson: bool = True  # whether a headline that is a fraction counts rows, and has Wilson's interval
     any_width: bool = False  # whether answers may be wider or narrower than the teacher's
 
     @property
@@ -49,5 +52,5 @@ class Task:
 
     def dev_metric(self, value: float, n: int) -> Metric:
         """The headline of n dev rows."""
-        ci95 = wilson(round(value * n), n) if self.unit == "fraction" else None
+        ci95 = wilson(round(value * n), n) if self.unit == "fraction" and self.dev_wilson else None
         return Metric(self.dev_name, value, self.unit, n, ci95)

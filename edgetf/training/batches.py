@@ -16,17 +16,28 @@ from torch import Tensor
 from edgetf.data.dataset import Split
 from edgetf.data.labels import Label
 from edgetf.runtime.encoder import Encoder, Piece
+from edgetf.runtime.words import starts
 
 WINDOW = 50
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Encoded pieces with the label of each and the row of the split it comes from; columns of equal length."""
+    """Encoded pieces with the label of each and the row of the split it comes from; columns of equal length.
+
+    Where every word has an answer, a piece has the labels of the words that begin in it, and `starts` numbers the first
+    word of each row, and all of them at its end.
+    """
 
     pieces: list[Piece]
     labels: list[Label]
     sources: list[int]
+    starts: list[int] | None = None
+
+    @property
+    def answers(self) -> int:
+        """How many answers there are: one a piece, or one a word."""
+        return len(self) if self.starts is None else self.starts[-1]
 
     def __len__(self) -> int:
         return len(self.pieces)
@@ -38,9 +49,10 @@ def encode_split(split: Split, encoder: Encoder) -> Rows:
     for row, parts in enumerate(encoder.pieces(split.texts, split.pairs)):
         for piece in parts:
             pieces.append(piece)
-            labels.append(split.labels[row])
+            label = split.labels[row]
+            labels.append([label[word] for _, word in piece.words] if encoder.by_word else label)
             sources.append(row)
-    return Rows(pieces, labels, sources)
+    return Rows(pieces, labels, sources, starts(split.texts) if encoder.by_word else None)
 
 
 class BucketSampler:
@@ -74,13 +86,27 @@ class BucketSampler:
 
 @dataclass
 class TensorBatch:
-    """Three (B, T) int64 tensors, the labels (B,), and the positions (B,) of the pieces."""
+    """Three (B, T) int64 tensors, the labels (B,), and the positions (B,) of the pieces.
+
+    Where every word has an answer, `words` (M, 3) holds the row, the token and the number of each, and the labels are
+    (M,).
+    """
 
     input_ids: Tensor
     attention_mask: Tensor
     token_type_ids: Tensor
     labels: Tensor
     positions: Tensor
+    words: Tensor | None = None
+
+    def answers(self, outputs: Tensor) -> Tensor:
+        """What a model answers, (N, C): its outputs (B, C), or of (B, T, C) those of the words' first tokens."""
+        return outputs if self.words is None else outputs[self.words[:, 0], self.words[:, 1]]
+
+    @property
+    def numbers(self) -> Tensor:
+        """Which of all answers these are, (N,)."""
+        return self.positions if self.words is None else self.words[:, 2]
 
     def inputs(self, token_types: bool) -> dict[str, Tensor]:
         """The arguments of a Hugging Face model."""
@@ -89,7 +115,8 @@ class TensorBatch:
 
     def to(self, device: torch.device) -> TensorBatch:
         """The same on a device."""
-        return TensorBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+        moved = {name: part.to(device) for name, part in vars(self).items() if part is not None}
+        return TensorBatch(**moved)
 
 
 class Collator:
@@ -100,13 +127,27 @@ class Collator:
 
     def __call__(self, positions: list[int]) -> dict[str, Tensor]:
         batch = self._encoder.batch([self._rows.pieces[k] for k in positions])
-        return {
+        tensors = {
             "input_ids": torch.from_numpy(batch.input_ids),
             "attention_mask": torch.from_numpy(batch.attention_mask),
             "token_type_ids": torch.from_numpy(batch.token_type_ids),
-            "labels": torch.tensor([self._rows.labels[k] for k in positions]),
             "positions": torch.tensor(positions),
         }
+        labels = [self._rows.labels[k] for k in positions]
+        if self._rows.starts is None:
+            return {**tensors, "labels": torch.tensor(labels)}
+        every = [label for row in labels for label in row]
+        words = torch.tensor(self._words(positions, self._rows.starts), dtype=torch.long).view(-1, 3)
+        return {**tensors, "labels": torch.tensor(every, dtype=torch.long), "words": words}
+
+    def _words(self, positions: list[int], starts: list[int]) -> list[tuple[int, int, int]]:
+        """The words that begin in these pieces: the row in the batch, the token, the number among all words."""
+        rows = self._rows
+        return [
+            (row, token, starts[rows.sources[k]] + word)
+            for row, k in enumerate(positions)
+            for token, word in rows.pieces[k].words
+        ]
 
 
 def in_order(

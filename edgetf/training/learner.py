@@ -44,7 +44,10 @@ class Learner(nn.Module):
         return detach
 
     def forward(self, batch: TensorBatch, only_layer: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits (B, C) and the student's signals, projected; with `only_layer` nothing below that layer learns."""
+        """Logits (B, C), or (B, T, C) of every token, and the student's signals, projected.
+
+        With `only_layer` nothing below that layer learns.
+        """
         self._start = only_layer
         logits = self.student(**batch.inputs(self._token_types)).logits
         signals = {name: self._project(name, states) for name, states in self._taps.last.items()}

@@ -20,8 +20,8 @@ from edgetf.training.teacher import SoftTargets
 def label_loss(task: TaskName, answers: Tensor, target: Tensor) -> Tensor:
     """Loss of answers (N, C) against class numbers (N,), probabilities (N, C), or numbers (N,)."""
     match task:
-        case "sequence_classification":
-            return F.cross_entropy(answers, target)
+        case "sequence_classification" | "token_classification":
+            return F.cross_entropy(answers, target) if len(answers) else 0 * answers.sum()
         case "regression":
             return F.mse_loss(answers[:, 0], target)
         case "sentence_embeddings":
@@ -33,7 +33,7 @@ def label_loss(task: TaskName, answers: Tensor, target: Tensor) -> Tensor:
 def known_labels(task: TaskName, answers: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """The targets of `label_loss` for labels (N,), and for which rows (N,) there is one."""
     match task:
-        case "sequence_classification":
+        case "sequence_classification" | "token_classification":
             return F.one_hot(labels.clamp_min(0), answers.shape[1]).to(answers.dtype), labels >= 0
         case "regression":
             return labels.to(answers.dtype), ~torch.isnan(labels)
@@ -59,6 +59,10 @@ def teacher_terms(
             if config.similarities:
                 terms["similarities"] = similarity_loss(answers, theirs)
             return terms
+        case "token_classification":
+            read = targets.at(positions, answers).any(dim=1)  # what the teacher did not read it says nothing of
+            known = targets.loss(answers[read], positions[read]) if read.any() else 0 * answers.sum()
+            return {"logits": known}
         case _:
             assert_never(task)
 
@@ -71,7 +75,7 @@ def probe_loss(task: TaskName, answers: Tensor, labels: Tensor) -> Tensor:
     a random one, for the mean of that gradient's square is the sum over the vector's numbers.
     """
     match task:
-        case "sequence_classification":
+        case "sequence_classification" | "token_classification":
             target = torch.where(labels >= 0, labels, answers.argmax(dim=-1))
             return F.cross_entropy(answers, target, reduction="sum")
         case "regression":

@@ -29,17 +29,18 @@ def takes_token_types(model: Any) -> bool:
 
 
 def infer(model: Any, rows: Rows, encoder: Encoder, report: Report | None = None) -> NDArray[np.float32]:
-    """Logits (P, C) of every piece."""
+    """Logits (P, C) of every piece, or (W, C) of every word, zeros for one that no piece holds."""
     model.eval()
     device = next(model.parameters()).device
     logits = np.zeros((0, 0), dtype=np.float32)
     done = 0
     with torch.inference_mode():
         for positions, batch in in_order(rows, encoder):
-            output = model(**batch.to(device).inputs(takes_token_types(model))).logits.float().cpu().numpy()
+            found = model(**batch.to(device).inputs(takes_token_types(model))).logits
+            output = batch.answers(found.float().cpu()).numpy()
             if not len(logits):
-                logits = np.zeros((len(rows), output.shape[1]), dtype=np.float32)
-            logits[positions] = output
+                logits = np.zeros((rows.answers, output.shape[1]), dtype=np.float32)
+            logits[batch.numbers.numpy()] = output
             done += len(positions)
             if report is not None:
                 report(done, len(rows), "teacher's logits")
@@ -47,7 +48,9 @@ def infer(model: Any, rows: Rows, encoder: Encoder, report: Report | None = None
 
 
 def by_row(logits: NDArray[np.float32], rows: Rows) -> NDArray[np.float64]:
-    """Mean of a row's pieces: (P, C) to (N, C)."""
+    """Mean of a row's pieces: (P, C) to (N, C); words have an answer each."""
+    if rows.starts is not None:
+        return np.asarray(logits, dtype=np.float64)
     sources = np.asarray(rows.sources)
     sums = np.zeros((sources.max() + 1, logits.shape[1]))
     np.add.at(sums, sources, logits)

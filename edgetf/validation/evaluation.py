@@ -12,9 +12,10 @@ import numpy as np
 
 from edgetf.core.errors import ArtifactError
 from edgetf.core.files import read_lines
-from edgetf.core.metrics import Floats, Metric
+from edgetf.core.metrics import Floats, Metric, stacked
 from edgetf.core.metrics import Labels as Classes
-from edgetf.core.task_names import CLASSIFICATION, TaskName
+from edgetf.core.task_names import CLASSIFICATION, TaskName, by_word
+from edgetf.runtime.words import by_text
 from edgetf.tasks import classification, task_of
 from edgetf.tasks.task import Labels
 
@@ -23,7 +24,7 @@ EVALUATION = "evaluation.jsonl"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """N rows; `teacher_logits`, the teacher's answers, have shape (N, C), and one label each."""
+    """N rows; `teacher_logits`, the teacher's answers, have shape (N, C), a row for each text or word."""
 
     texts: list[str]
     pairs: list[str] | None
@@ -58,14 +59,14 @@ class Evaluation:
 def write_evaluation(folder: Path, rows: Evaluation) -> None:
     """Write the file."""
     with (folder / EVALUATION).open("w", encoding="utf-8") as stream:
+        answers = by_text(rows.teacher_logits, rows.texts) if by_word(rows.task) else rows.teacher_logits
         for row, text in enumerate(rows.texts):
             record: dict[str, Any] = {"text": text}
             if len(rows.labels):
                 record["label"] = np.asarray(rows.labels[row]).tolist()
             if rows.pairs is not None:
                 record["text_pair"] = rows.pairs[row]
-            answer = [round(value, 6) for value in rows.teacher_logits[row].tolist()]
-            record[f"teacher_{task_of(rows.task).output}"] = answer
+            record[f"teacher_{task_of(rows.task).output}"] = answers[row].round(6).tolist()
             stream.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
@@ -82,7 +83,7 @@ def read_evaluation(folder: Path, task: TaskName = CLASSIFICATION, names: Sequen
             texts=[row["text"] for row in rows],
             pairs=[row["text_pair"] for row in rows] if "text_pair" in rows[0] else None,
             labels=task_of(task).labels([row["label"] for row in rows] if task_of(task).labelled else []),
-            teacher_logits=np.asarray([row[f"teacher_{task_of(task).output}"] for row in rows], float),
+            teacher_logits=stacked([row[f"teacher_{task_of(task).output}"] for row in rows]),
             task=task,
             names=tuple(names),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from edgetf.core.artifact import Artifact
 from edgetf.core.errors import ArtifactError, ParityError
 from edgetf.core.files import read_lines
-from edgetf.core.metrics import Floats, cosine
+from edgetf.core.metrics import Floats, cosine, stacked
 from edgetf.core.task_names import CLASSIFICATION
 from edgetf.runtime.classify import Model
 from edgetf.runtime.encoder import Piece
@@ -41,13 +42,12 @@ def write_golden(
     texts: list[str],
     pairs: list[str] | None,
     pieces: list[list[Piece]],
-    torch_logits: Floats,
-    logits: Floats,
+    torch_logits: Sequence[Floats] | Floats,
+    logits: Sequence[Floats] | Floats,
     output: str = "logits",
 ) -> None:
-    """Write the file; `logits` come from the runtime, `torch_logits` from the checkpoint, both (N, C).
-
-    `output` is what the task calls them.
+    """Write the file; `logits` come from the runtime, `torch_logits` from the checkpoint, both (N, C) or, where
+    every word has an answer, (words, C) a text. `output` is what the task calls them.
     """
     with (folder / GOLDEN).open("w", encoding="utf-8") as stream:
         for row, text in enumerate(texts):
@@ -56,6 +56,8 @@ def write_golden(
                 record["text_pair"] = pairs[row]
             record["input_ids"] = [piece.input_ids for piece in pieces[row]]
             record["token_type_ids"] = [piece.token_type_ids for piece in pieces[row]]
+            if any(piece.words for piece in pieces[row]):
+                record["words"] = [piece.words for piece in pieces[row]]
             record[output] = logits[row].tolist()
             record[f"torch_{output}"] = torch_logits[row].tolist()
             stream.write(json.dumps(record, ensure_ascii=False) + "\n")
@@ -74,8 +76,8 @@ def read_golden(folder: Path, output: str = "logits") -> Golden:
         return Golden(
             [row["text"] for row in rows],
             pairs,
-            np.asarray([row[f"torch_{output}"] for row in rows], float),
-            np.asarray([row[output] for row in rows], float),
+            stacked([row[f"torch_{output}"] for row in rows]),
+            stacked([row[output] for row in rows]),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path}: cannot be read ({error}); run the recipe again") from None

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 from conftest import Cli
-from tiny import tiny_classifier, tiny_rows, tiny_scores
+from tiny import tiny_classifier, tiny_rows, tiny_scores, tiny_tagged
 
 from edgetf.core.artifact import open_verified
 
@@ -178,6 +178,9 @@ class TestEmbeddings:
         done = cli("infer", run.folder / "tflite-w8a8_dynamic", *texts, "--json")
         assert [len(row["embedding"]) for row in json.loads(done.stdout)] == [32, 32]
         assert "~" in cli("infer", run.folder / "onnx-fp32", *texts).stdout
+        refused = cli("infer", run.folder / "onnx-fp32", *texts, "--pair", "rain")
+        assert refused.returncode == 2
+        assert "--pair: sentence_embeddings reads one text" in refused.stderr
 
     def test_card_and_reports(self, cli: Cli, run: TaskRun) -> None:
         card = (run.folder / "onnx-fp32" / "README.md").read_text()
@@ -198,3 +201,92 @@ class TestEmbeddings:
         refused = cli("compress", f"recipe={made.recipe}", "budget.cosine=0.9", "--dry-run")
         assert refused.returncode == 2
         assert "budget.cosine: vectors of 16 and of the teacher's 32 numbers have no cosine" in refused.stderr
+
+
+def conll(path: Path, rows: list[tuple[list[str], list[str]]]) -> Path:
+    texts = ["\n".join(f"{word}\t{tag}" for word, tag in zip(*row, strict=True)) for row in rows]
+    path.write_text("\n\n".join(texts) + "\n")
+    return path
+
+
+class TestTokens:
+    @pytest.fixture(scope="class")
+    def run(self, cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> TaskRun:
+        folder = tmp_path_factory.mktemp("tokens")
+        teacher = tiny_classifier("bert", folder / "teacher")
+        stages: list[dict[str, Any]] = [
+            {"stage": "finetune", **FAST},
+            {"stage": "vocabulary", "size": 100},
+            {"stage": "distill", **FAST, "relations": 0.1, "relation_heads": 4},
+            {"stage": "prune", **FAST, "epochs": 3, "round_to": 8, "importance": "fisher", "target": {"params": 0.6}},
+            {"stage": "export", "formats": ["onnx", "tflite"]},
+            {"stage": "quantize"},
+        ]
+        more = written(folder / "more.jsonl", [{"tokens": words} for words, _ in tiny_tagged(60, seed=1)])
+        rows = conll(folder / "rows.conll", tiny_tagged(240))
+        data = {"source": str(rows), "max_length": 20, "unlabelled": str(more)}
+        tree = {"task": "token_classification", "teacher": {"source": str(teacher)}, "data": data, "stages": stages}
+        return run_of(cli, folder, {**tree, "student": {"num_hidden_layers": 1}, "budget": {"f1_drop": 0.5, "f1": 0.3}})
+
+    def test_every_file_is_measured(self, run: TaskRun) -> None:
+        names = ["onnx-fp32", "onnx-w8a8_dynamic", "tflite-fp32", "tflite-w8a8_dynamic"]
+        assert sorted(variant["name"] for variant in run.report["variants"]) == names
+        for number in range(4):
+            found = run.names(number)
+            assert set(found) == {"f1", "f1_drop", "token_accuracy", "agreement"}
+            assert found["f1"]["value"] > 0.5
+            assert found["f1"]["n"] == found["f1_drop"]["n"] == 48 < found["token_accuracy"]["n"]
+            assert all(metric["ci95"] for metric in found.values())
+        assert run.report["verdict"] == "pass"
+
+    def test_golden_rows_say_which_tokens_speak(self, run: TaskRun) -> None:
+        for row in golden_of(run.folder / "tflite-w8a8_dynamic"):
+            assert len(row["logits"]) == len(row["text"].split())
+            tokens = [token for piece in row["words"] for token, _ in piece]
+            assert 0 < len(tokens) <= len(row["logits"])
+            assert max(tokens) < len(row["input_ids"][0])
+
+    def test_evaluation_rows_have_a_tag_for_every_word(self, run: TaskRun) -> None:
+        lines = (run.folder / "teacher-onnx-fp32" / "evaluation.jsonl").read_text().splitlines()
+        for row in map(json.loads, lines):
+            assert len(row["label"]) == len(row["teacher_logits"]) == len(row["text"].split())
+
+    @pytest.mark.parametrize("variant", ["onnx-w8a8_dynamic", "tflite-w8a8_dynamic"])
+    def test_infer_prints_the_entities(self, cli: Cli, run: TaskRun, variant: str) -> None:
+        done = cli("infer", run.folder / variant, "the bank in the rain", "Bank, rain.", "--json")
+        plain, marked = json.loads(done.stdout)
+        assert {"type": "MONEY", "text": "bank", "first_word": 1, "words": 1} in plain["entities"]
+        assert marked["words"] == ["Bank", ",", "rain", "."]
+        assert "MONEY: bank" in cli("infer", run.folder / variant, "the bank in the rain").stdout
+
+    def test_card_and_reports(self, cli: Cli, run: TaskRun) -> None:
+        card = (run.folder / "onnx-w8a8_dynamic" / "README.md").read_text()
+        assert "pipeline_tag: token-classification" in card
+        assert "| tags | O, B-MONEY, I-MONEY," in card
+        assert "F1 drop against its teacher" in card
+        assert cli("report", run.folder).returncode == 0
+        assert cli("validate", run.folder / "onnx-w8a8_dynamic", "--budget", "f1_drop=0.5").returncode == 0
+
+    def test_the_fine_tuned_teacher_keeps_its_tags(self, cli: Cli, run: TaskRun, tmp_path: Path) -> None:
+        """Rows that lack a tag of the teacher's take its numbers."""
+        few = [row for row in tiny_tagged(240) if not any(tag.endswith("SPORT") for tag in row[1])]
+        words = ["finetune=null", f"teacher.source={run.folder / '1-finetune'}", "data.unlabelled=null",
+                 f"data.source={conll(tmp_path / 'few.conll', few)}", "--dry-run", "--json"]  # fmt: skip
+        done = cli("compress", f"recipe={run.recipe}", *words)
+        assert done.returncode == 0, done.stderr
+        assert "B-SPORT" in json.loads(done.stdout)["data"]["classes"]
+
+    @pytest.mark.parametrize("family", ["distilbert", "roberta", "mobilebert"])
+    def test_other_families(self, cli: Cli, run: TaskRun, tmp_path: Path, family: str) -> None:
+        tree = yaml.safe_load(run.recipe.read_text())
+        tree["teacher"] = {"source": str(tiny_classifier(family, tmp_path / "teacher"))}
+        tree["stages"] = [
+            {"stage": "finetune", **FAST}, {"stage": "distill", **FAST, "epochs": 2},
+            {"stage": "export", "formats": ["onnx"]}, {"stage": "quantize"},
+        ]  # fmt: skip
+        recipe = tmp_path / "recipe.yaml"
+        recipe.write_text(yaml.safe_dump({**tree, "budget": {}}))
+        done = cli("compress", f"recipe={recipe}", "--out", tmp_path / "run", "--json")
+        assert done.returncode in {0, 5}, done.stderr  # 5: a teacher that so few steps taught nothing
+        for variant in json.loads(done.stdout)["variants"]:
+            assert not any("parity" in why for why in variant["devices"][0]["why"])
