@@ -86,7 +86,8 @@ class LossConfig(Strict):
     @model_validator(mode="after")
     def _something_to_learn(self) -> LossConfig:
         if not any(self.weights().values()):
-            raise ValueError(f"{', '.join(TERMS[:-1])} and {TERMS[-1]} all weigh 0; give one of them a weight")
+            every = [term for term in TERMS if term not in VECTORS_ONLY]
+            raise ValueError(f"{', '.join(every[:-1])} and {every[-1]} all weigh 0; give one of them a weight")
         return self
 
     @model_validator(mode="after")

@@ -86,27 +86,23 @@ class BucketSampler:
 
 @dataclass
 class TensorBatch:
-    """Three (B, T) int64 tensors, the labels (B,), and the positions (B,) of the pieces.
+    """Three (B, T) int64 tensors, labels (N,) and numbers (N,) of the answers, and the positions (B,) of the pieces.
 
-    Where every word has an answer, `words` (M, 3) holds the row, the token and the number of each, and the labels are
-    (M,).
+    An answer is one a piece, and its number the piece's position; or one a word, and `words` (N, 2) holds the row and
+    the token that each begins with. Elsewhere that is empty.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     token_type_ids: Tensor
     labels: Tensor
+    numbers: Tensor
     positions: Tensor
-    words: Tensor | None = None
+    words: Tensor
 
     def answers(self, outputs: Tensor) -> Tensor:
         """What a model answers, (N, C): its outputs (B, C), or of (B, T, C) those of the words' first tokens."""
-        return outputs if self.words is None else outputs[self.words[:, 0], self.words[:, 1]]
-
-    @property
-    def numbers(self) -> Tensor:
-        """Which of all answers these are, (N,)."""
-        return self.positions if self.words is None else self.words[:, 2]
+        return outputs if outputs.dim() == 2 else outputs[self.words[:, 0], self.words[:, 1]]
 
     def inputs(self, token_types: bool) -> dict[str, Tensor]:
         """The arguments of a Hugging Face model."""
@@ -115,8 +111,7 @@ class TensorBatch:
 
     def to(self, device: torch.device) -> TensorBatch:
         """The same on a device."""
-        moved = {name: part.to(device) for name, part in vars(self).items() if part is not None}
-        return TensorBatch(**moved)
+        return TensorBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
 
 class Collator:
@@ -127,27 +122,30 @@ class Collator:
 
     def __call__(self, positions: list[int]) -> dict[str, Tensor]:
         batch = self._encoder.batch([self._rows.pieces[k] for k in positions])
-        tensors = {
+        labels = [self._rows.labels[k] for k in positions]
+        numbers = list(positions)
+        words: list[tuple[int, int]] = []
+        if self._rows.starts is not None:
+            labels = [label for row in labels for label in row]
+            numbers, words = self._words(positions, self._rows.starts)
+        return {
             "input_ids": torch.from_numpy(batch.input_ids),
             "attention_mask": torch.from_numpy(batch.attention_mask),
             "token_type_ids": torch.from_numpy(batch.token_type_ids),
+            "labels": torch.tensor(labels) if labels else torch.empty(0, dtype=torch.long),
+            "numbers": torch.tensor(numbers, dtype=torch.long),
             "positions": torch.tensor(positions),
+            "words": torch.tensor(words, dtype=torch.long).view(-1, 2),
         }
-        labels = [self._rows.labels[k] for k in positions]
-        if self._rows.starts is None:
-            return {**tensors, "labels": torch.tensor(labels)}
-        every = [label for row in labels for label in row]
-        words = torch.tensor(self._words(positions, self._rows.starts), dtype=torch.long).view(-1, 3)
-        return {**tensors, "labels": torch.tensor(every, dtype=torch.long), "words": words}
 
-    def _words(self, positions: list[int], starts: list[int]) -> list[tuple[int, int, int]]:
-        """The words that begin in these pieces: the row in the batch, the token, the number among all words."""
-        rows = self._rows
-        return [
-            (row, token, starts[rows.sources[k]] + word)
-            for row, k in enumerate(positions)
-            for token, word in rows.pieces[k].words
-        ]
+    def _words(self, positions: list[int], starts: list[int]) -> tuple[list[int], list[tuple[int, int]]]:
+        """The words that begin in these pieces: their numbers among all words, and each one's row and token."""
+        rows, numbers, words = self._rows, [], []
+        for row, k in enumerate(positions):
+            for token, word in rows.pieces[k].words:
+                numbers.append(starts[rows.sources[k]] + word)
+                words.append((row, token))
+        return numbers, words
 
 
 def in_order(

@@ -192,7 +192,8 @@ def test_vectors_of_another_width_are_projected(tmp_path: Path) -> None:
 
     batch = random_batch(2, 5, pad_id=0)
     tensors = {name: torch.from_numpy(rows) for name, rows in vars(batch).items()}
-    answers, signals = learner(TensorBatch(**tensors, labels=torch.zeros(2), positions=torch.arange(2)))
+    rest = {name: torch.arange(2) for name in ("labels", "numbers", "positions")}
+    answers, signals = learner(TensorBatch(**tensors, **rest, words=torch.empty(0, 2)))
     assert answers.shape == (2, 32)
     assert signals["pooled"].shape == (2, 48)
 

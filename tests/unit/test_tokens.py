@@ -28,7 +28,7 @@ from edgetf.runtime.words import by_text, first_tokens, word_answers, words_of
 from edgetf.tasks import task_of
 from edgetf.tasks.tokens import spaced, tag_numbers
 from edgetf.training.batches import Collator, Rows, TensorBatch, encode_split
-from edgetf.training.lessons import label_loss, teacher_terms
+from edgetf.training.lessons import known_labels, label_loss, teacher_terms
 from edgetf.training.teacher import SoftTargets, by_row, infer
 from edgetf.validation.evaluation import Evaluation, read_evaluation, write_evaluation
 
@@ -143,7 +143,22 @@ class TestBatches:
         outputs = torch.randn(2, 3)
         assert batch.answers(outputs) is outputs
         assert batch.numbers.tolist() == [1, 2]
-        assert batch.to(torch.device("cpu")).words is None
+        assert batch.to(torch.device("cpu")).words.shape == (0, 2)
+
+    def test_a_batch_without_a_word(self, folder: Path) -> None:
+        """All that the tokenizer leaves of some texts are its own marks."""
+        encoder = encoder_of(folder)
+        rows = encode_split(Split(["\x07", "goal"], None, [[1], [3]]), encoder)
+        batch = TensorBatch(**Collator(rows, encoder)([0]))
+        answers = batch.answers(torch.randn(1, 2, 7, requires_grad=True))
+        assert answers.shape == (0, 7)
+        target, known = known_labels("token_classification", answers, batch.labels)
+        assert (len(target), len(known)) == (0, 0)
+        assert label_loss("token_classification", answers, batch.labels).item() == 0
+        soft = SoftTargets(np.ones((2, 7), np.float32), 1.0)
+        (term,) = teacher_terms("token_classification", LossConfig(), answers, answers, soft, batch.numbers).values()
+        term.backward()
+        assert term.item() == 0
 
     @pytest.mark.parametrize("long_texts", ["truncate", "chunk"])
     def test_inference_is_by_word(self, folder: Path, tmp_path: Path, long_texts: str) -> None:
