@@ -57,6 +57,29 @@ def tiny_rows(n: int, seed: int = 0) -> list[tuple[str, str]]:
     return rows
 
 
+def tiny_scores(n: int, seed: int = 0) -> list[tuple[str, float]]:
+    """`tiny_rows`, each with a number: that of its class in `LABELS`, and a tenth for every word of the text."""
+    return [(text, LABELS.index(label) + 0.1 * len(text.split())) for text, label in tiny_rows(n, seed)]
+
+
+def tiny_tagged(n: int, seed: int = 0) -> list[tuple[list[str], list[str]]]:
+    """`n` different rows of words and tags; entities are one or two words of a class, told by the words themselves."""
+    rng = random.Random(seed)
+    rows: dict[tuple[str, ...], list[str]] = {}
+    while len(rows) < n:
+        words: list[str] = []
+        tags: list[str] = []
+        for _ in range(rng.randint(1, 3)):
+            others = rng.choices(_OTHER_WORDS, k=rng.randint(1, 4))
+            words, tags = words + others, tags + ["O"] * len(others)
+            label = rng.choice(LABELS)
+            words, tags = [*words, rng.choice(_CLASS_WORDS[label][:6])], [*tags, f"B-{label.upper()}"]
+            if rng.random() < 0.5:
+                words, tags = [*words, rng.choice(_CLASS_WORDS[label][6:])], [*tags, f"I-{label.upper()}"]
+        rows[tuple(words)] = tags
+    return [(list(words), tags) for words, tags in rows.items()]
+
+
 def tiny_split(n: int, seed: int = 0) -> Split:
     """`tiny_rows` as a split, with the position in `LABELS` as the class."""
     rows = tiny_rows(n, seed)
@@ -184,6 +207,15 @@ def torch_logits(model: Any, batch: Batch) -> Floats:
         named["token_type_ids"] = batch.token_type_ids
     with torch.no_grad():
         return np.asarray(model(**{name: torch.from_numpy(rows) for name, rows in named.items()}).logits.double())
+
+
+def accuracy(model: Any, rows: Any, encoder: Any) -> float:
+    """Share of the rows that a classifier gets right."""
+    from edgetf.training.teacher import by_row, infer
+
+    logits = by_row(infer(model, rows, encoder), rows)
+    labels = dict(zip(rows.sources, rows.labels, strict=True))
+    return float(np.mean([logits[row].argmax() == label for row, label in labels.items()]))
 
 
 def _vocab_size() -> int:

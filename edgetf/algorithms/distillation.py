@@ -11,6 +11,9 @@ Hidden states (TinyBERT, Jiao et al. 2020): the mean square of ``W h_student - h
 or one less the cosine (DistilBERT, Sanh et al. 2019); or the square of the difference of the normalized states, which
 PKD (Sun et al. 2019) takes of the first token.
 
+Sentence vectors (Reimers & Gurevych 2020): the distance of student and teacher; and, as in similarity-preserving
+distillation (Tung & Mori 2019), the mean square of the difference of the cosines of all pairs of a batch.
+
 Attention (TinyBERT): the mean square of the difference of the scores ``Q Kᵀ / √D`` before the softmax, over pairs of
 real tokens; or KL(teacher ‖ student) of the distributions (MobileBERT, Sun et al. 2020). Where the numbers of heads
 differ, the means over the heads are compared.
@@ -100,6 +103,31 @@ def hidden_loss(student: Tensor, teacher: Tensor, mask: Tensor, distance: str) -
             raise ValueError(f"distance: got {distance}, allowed: mse, cosine, normalized")
     weight = mask.to(per_token.dtype)
     return (per_token * weight).sum() / weight.sum()
+
+
+def vector_loss(student: Tensor, teacher: Tensor, distance: str) -> Tensor:
+    """Distance of vectors (B, H), averaged over rows: one less the cosine, or (mse) the square of the difference.
+
+    >>> vector_loss(torch.tensor([[3.0, 4.0]]), torch.tensor([[6.0, 8.0]]), "cosine").abs().item() < 1e-6
+    True
+    >>> vector_loss(torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 2.0]]), "mse").item()
+    4.0
+    """
+    if distance == "cosine":
+        return (1 - F.cosine_similarity(student, teacher, dim=-1)).mean()
+    return (student - teacher).pow(2).sum(dim=-1).mean()
+
+
+def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean square difference of the cosines of all pairs of rows; `student` (B, Hs), `teacher` (B, Ht).
+
+    >>> similarity_loss(torch.eye(2), torch.ones(2, 5)).item()
+    1.0
+    """
+    ours, theirs = (F.normalize(vectors, dim=-1) for vectors in (student, teacher))
+    pairs = len(student) * (len(student) - 1)
+    # the diagonals are equal, but for rounding
+    return (ours @ ours.T - theirs @ theirs.T).pow(2).fill_diagonal_(0.0).sum() / max(1, pairs)
 
 
 def attention_scores(query: Tensor, key: Tensor, width: int) -> Tensor:

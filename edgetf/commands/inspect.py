@@ -11,10 +11,13 @@ from edgetf.commands.output import print_json
 from edgetf.core.artifact import MANIFEST, Artifact, open_verified, verify
 from edgetf.core.errors import EXIT_FINE, ArtifactError
 from edgetf.core.files import file_sha256
+from edgetf.core.metrics import Metric
 from edgetf.core.quiet import quiet
+from edgetf.core.task_names import CLASSIFICATION
 from edgetf.pipeline.run import artifacts_in
 from edgetf.report.table import console
 from edgetf.report.words import fraction, mebibytes, seconds
+from edgetf.tasks import task_of
 
 SUFFIXES = (".onnx", ".tflite")
 
@@ -72,7 +75,7 @@ def _print(document: dict[str, Any]) -> None:
             value = mebibytes(document[name]) if name == "size_bytes" else str(document[name])
             table.add_row(name, value)
     for metric in document.get("metrics", []):
-        table.add_row(metric["name"], f"{metric['value']:.4f} (n {metric['n']})")
+        table.add_row(metric["name"], f"{fraction(Metric.from_json(metric))} (n {metric['n']})")
     graph = document.get("graph")
     if graph:
         table.add_row("operators", ", ".join(f"{op} {count}" for op, count in list(graph["ops"].items())[:12]))
@@ -93,14 +96,15 @@ def _run(folder: Path, as_json: bool) -> int:
     if as_json:
         print_json({"run": str(folder), "unfinished": unfinished, "artifacts": [_artifact(a) for a in artifacts]})
         return EXIT_FINE
-    table = Table("artifact", "stage", "kind", "scheme", "parameters", "size", "accuracy", "took")
+    task = task_of(artifacts[0].spec.details.get("task", CLASSIFICATION) if artifacts else CLASSIFICATION)
+    table = Table("artifact", "stage", "kind", "scheme", "parameters", "size", task.headline, "took")
     for artifact in artifacts:
         spec = artifact.spec
-        accuracy = next((m for m in spec.metrics if m.name in {"accuracy", "dev_accuracy"}), None)
+        headline = next((m for m in spec.metrics if m.name in {task.headline, task.dev_name}), None)
         table.add_row(
             artifact.manifest.name, artifact.manifest.stage, spec.kind, spec.scheme,
             f"{spec.params:,}" if spec.params else "–", mebibytes(artifact.manifest.size_bytes),
-            f"{fraction(accuracy)} ({accuracy.name})" if accuracy else "–", seconds(artifact.manifest.seconds),
+            f"{fraction(headline)} ({headline.name})" if headline else "–", seconds(artifact.manifest.seconds),
         )  # fmt: skip
     out = console()
     out.print(table)

@@ -6,16 +6,19 @@ from dataclasses import asdict
 from pathlib import Path
 
 from edgetf.commands.output import exit_code_of, print_json
-from edgetf.core.artifact import open_verified
-from edgetf.core.budget import overall, parse_budget
+from edgetf.core.artifact import Artifact, open_verified
+from edgetf.core.budget import overall, parse_budget, task_problems
 from edgetf.core.device import load_device
 from edgetf.core.errors import ConfigError
 from edgetf.core.files import guard_disk
 from edgetf.core.made import made_with
+from edgetf.core.task_names import CLASSIFICATION
 from edgetf.report.junit import junit as to_junit
 from edgetf.report.markdown import rows_markdown
 from edgetf.report.progress import Reporter
 from edgetf.report.table import add_device_row, console, device_table
+from edgetf.tasks import task_of
+from edgetf.tasks.task import Task
 from edgetf.validation.validate import DeviceRow, Settings, find_reference, validate
 
 
@@ -33,6 +36,7 @@ def validate_command(
     budget = parse_budget(budget_words)
     profiles = [load_device(device) for device in devices]
     artifact = open_verified(folder)
+    task = _task(artifact, budget)
     reference = find_reference(artifact, reference_folder)
     reporter = Reporter()
     rows: list[DeviceRow] = []
@@ -47,7 +51,7 @@ def validate_command(
     if not budget:
         reporter.say("no --budget given: only correctness is judged")
     named = [(artifact.manifest.name, row) for row in rows]
-    for path, text in ((junit, to_junit(named)), (markdown, rows_markdown(named))):
+    for path, text in ((junit, to_junit(named)), (markdown, rows_markdown(named, task))):
         if path is not None:
             write_report(path, text)
     if as_json:
@@ -63,15 +67,28 @@ def validate_command(
             }
         )
     else:
-        table = device_table()
+        table = device_table(task)
         for name, row in named:
-            add_device_row(table, name, row)
+            add_device_row(table, name, row, task)
         out = console()
         out.print(table)
         for row in rows:
             for why in row.why:
                 out.print(f"{row.device}: {why}", markup=False, highlight=False)
     return exit_code_of(rows)
+
+
+def _task(artifact: Artifact, budget: dict[str, float]) -> Task:
+    """The task of an artifact.
+
+    Raises:
+        ConfigError: the budget holds what is measured for another task only.
+    """
+    name = artifact.spec.details.get("task", CLASSIFICATION)
+    problems = task_problems(budget, name)
+    if problems:
+        raise ConfigError(problems)
+    return task_of(name)
 
 
 def write_report(path: Path, text: str) -> None:

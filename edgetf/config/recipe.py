@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -10,8 +10,10 @@ from edgetf.config.data import DataConfig
 from edgetf.config.fields import Positive
 from edgetf.config.stages import STAGE_ORDER, ExportConfig, PruneConfig, QuantizeConfig, Stage, named, stage_name
 from edgetf.config.student import FromTeacher, Student
-from edgetf.core.budget import budget_problems
+from edgetf.config.tasks import PoolingConfig, with_task_defaults, wrong_for_task
+from edgetf.core.budget import budget_problems, task_problems
 from edgetf.core.device import Format, Scheme, Strict
+from edgetf.core.task_names import CLASSIFICATION, TaskName
 
 
 class TeacherConfig(Strict):
@@ -35,7 +37,8 @@ class Recipe(Strict):
 
     name: str
     description: str = ""
-    task: Literal["sequence_classification"] = "sequence_classification"
+    task: TaskName = CLASSIFICATION
+    pooling: Annotated[PoolingConfig | None, Field(description="sentence_embeddings only: tokens to vector")] = None
     seed: int = 0
     teacher: TeacherConfig
     data: DataConfig
@@ -51,6 +54,11 @@ class Recipe(Strict):
         if isinstance(student, dict) and "architecture" not in student:
             return {**tree, "student": {"architecture": "teacher", **student}}
         return tree
+
+    @model_validator(mode="before")
+    @classmethod
+    def _task_has_defaults(cls, tree: Any) -> Any:
+        return with_task_defaults(tree)
 
     @model_validator(mode="after")
     def _stages_chain(self) -> Recipe:
@@ -75,7 +83,14 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _budget_is_known(self) -> Recipe:
-        problems = budget_problems(self.budget, "budget.")
+        problems = budget_problems(self.budget, "budget.") + task_problems(self.budget, self.task, "budget.")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_task(self) -> Recipe:
+        problems = wrong_for_task(self.task, self.data, self.stages, self.pooling)
         if problems:
             raise ValueError("; ".join(problems))
         return self

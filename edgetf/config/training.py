@@ -31,9 +31,12 @@ class TrainingConfig(Strict):
     checkpoint_seconds: Annotated[float, Field(gt=0, description="save the state at least this often")] = 30
 
 
-Term = Literal["logits", "labels", "relations", "hidden", "attention", "embedding"]
+Term = Literal["logits", "labels", "similarities", "relations", "hidden", "attention", "embedding"]
 TERMS: tuple[Term, ...] = get_args(Term)
 Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+VECTORS_ONLY = {"similarities", "pooled_distance"}  # fields that say nothing to a task without vectors
 
 
 class LossConfig(Strict):
@@ -43,6 +46,10 @@ class LossConfig(Strict):
     top_k: Annotated[Positive | None, Field(description="keep so many of the teacher's logits; none: all")] = None
     logits: Weight = 0.7
     labels: Weight = 0.3
+    similarities: Annotated[Weight, Field(description="sentence_embeddings: cosines of all pairs of a batch")] = 0.0
+    pooled_distance: Annotated[
+        Literal["cosine", "mse"], Field(description="sentence_embeddings: `logits` is this distance of the vectors")
+    ] = "cosine"
     relations: Annotated[Weight, Field(description="MiniLMv2 query, key and value relations")] = 0.0
     relation_heads: Positive = 12
     relation_layer: Annotated[int, Field(description="teacher layer, from 0; negative counts from the end")] = -1
@@ -76,10 +83,16 @@ class LossConfig(Strict):
         """The weight of every term, at the full factor."""
         return {term: getattr(self, term) for term in TERMS}
 
+    @property
+    def asks_answers(self) -> bool:
+        """Whether a term compares with the teacher's answers."""
+        return self.logits + self.similarities > 0
+
     @model_validator(mode="after")
     def _something_to_learn(self) -> LossConfig:
         if not any(self.weights().values()):
-            raise ValueError(f"{', '.join(TERMS[:-1])} and {TERMS[-1]} all weigh 0; give one of them a weight")
+            every = [term for term in TERMS if term not in VECTORS_ONLY]
+            raise ValueError(f"{', '.join(every[:-1])} and {every[-1]} all weigh 0; give one of them a weight")
         return self
 
     @model_validator(mode="after")

@@ -7,18 +7,40 @@ pass nor a fail: it is `not_measured`, with its reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 from edgetf.core.errors import ConfigError, near_match
+from edgetf.core.task_names import TaskName
 
 Verdict = Literal["pass", "fail", "not_measured"]
 
-UPPER_BOUNDS = ("accuracy_drop", "latency_p50_ms", "latency_p90_ms", "size_mib", "peak_rss_mib")
-LOWER_BOUNDS = ("accuracy", "agreement", "macro_f1", "speedup", "size_ratio")
+ANY_UPPER = ("latency_p50_ms", "latency_p90_ms", "size_mib", "peak_rss_mib")
+ANY_LOWER = ("speedup", "size_ratio")
+TASK_UPPER: dict[TaskName, tuple[str, ...]] = {
+    "sequence_classification": ("accuracy_drop",),
+    "regression": ("pearson_drop", "mse", "rmse"),
+    "sentence_embeddings": (),
+    "token_classification": ("f1_drop",),
+}
+TASK_LOWER: dict[TaskName, tuple[str, ...]] = {
+    "sequence_classification": ("accuracy", "agreement", "macro_f1"),
+    "regression": ("pearson", "spearman"),
+    "sentence_embeddings": ("similarity_spearman", "neighbor_agreement", "cosine"),
+    "token_classification": ("f1", "token_accuracy", "agreement"),
+}
+
+
+def _once(keys: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(keys))
+
+
+UPPER_BOUNDS = _once([*chain(*TASK_UPPER.values()), *ANY_UPPER])
+LOWER_BOUNDS = _once([*chain(*TASK_LOWER.values()), *ANY_LOWER])
 BUDGET_KEYS = UPPER_BOUNDS + LOWER_BOUNDS
-_FRACTIONS = ("accuracy_drop", "accuracy", "agreement", "macro_f1")
+_FRACTIONS = set(chain(*TASK_UPPER.values(), *TASK_LOWER.values())) - {"mse", "rmse"}
 
 
 @dataclass(frozen=True)
@@ -72,6 +94,17 @@ def budget_problems(budget: Mapping[str, float], place: str = "--budget ") -> li
         elif value < 0:
             problems.append(f"{place}{key}: got {value:g}, allowed 0 or more")
     return problems
+
+
+def task_problems(budget: Mapping[str, float], task: TaskName, place: str = "--budget ") -> list[str]:
+    """Keys that another task has: they would never be measured.
+
+    >>> task_problems({"accuracy_drop": 0.02, "speedup": 2}, "regression", "budget.")
+    ['budget.accuracy_drop: not measured for regression; allowed: pearson_drop, mse, rmse, pearson, spearman']
+    """
+    own = TASK_UPPER[task] + TASK_LOWER[task]
+    strange = [key for key in budget if key in BUDGET_KEYS and key not in own + ANY_UPPER + ANY_LOWER]
+    return [f"{place}{key}: not measured for {task}; allowed: {', '.join(own)}" for key in strange]
 
 
 def check_budget(budget: Mapping[str, float], values: Mapping[str, float | None], missing: str) -> list[Check]:

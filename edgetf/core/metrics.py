@@ -144,6 +144,16 @@ def softmax(logits: Floats) -> Floats:
     return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
 
 
+def stacked(rows: Sequence[Any]) -> Floats:
+    """The numbers of every row, as JSON holds them, as one array: (N, C), also where a row holds several lists of C.
+
+    >>> stacked([[[1, 2], [3, 4]], [[5, 6]]]).shape, stacked([[1, 2]]).shape
+    ((3, 2), (1, 2))
+    """
+    arrays = [np.asarray(row, dtype=np.float64) for row in rows]
+    return np.concatenate(arrays) if arrays and arrays[0].ndim == 2 else np.asarray(arrays, dtype=np.float64)
+
+
 def cosine(a: Floats, b: Floats) -> Floats:
     """Row-wise cosine of two (N, C) arrays, shape (N,)."""
     norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)

@@ -6,23 +6,20 @@ splitting, because a text that stands in training and in evaluation makes every 
 
 from __future__ import annotations
 
-import math
 import random
-from collections import Counter
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from edgetf.config.data import DataConfig
 from edgetf.core.artifact import key_of
-from edgetf.core.errors import ConfigError, DataError, near_match
-from edgetf.core.files import exists
-from edgetf.data.cards import DataCard, card_names, check_card, load_card
-from edgetf.data.locate import hub_snapshot, is_hub, package_path
-from edgetf.data.tables import READABLE, column, read_table
-
-MIN_ROWS_PER_CLASS = 3
-NO_LABEL = -100  # of a text that only the teacher has an opinion on; torch's cross-entropy leaves it out
+from edgetf.core.errors import ConfigError, DataError
+from edgetf.core.task_names import CLASSIFICATION, TaskName, by_word
+from edgetf.data.cards import load_card
+from edgetf.data.labels import Label, read_labels, strata, unknown
+from edgetf.data.sources import resolve
+from edgetf.data.tables import column, read_table
+from edgetf.data.tagged import tagged_texts, tags_of
+from edgetf.tasks import task_of
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,7 @@ class Split:
 
     texts: list[str]
     pairs: list[str] | None
-    labels: list[int]
+    labels: list[Label]
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -62,7 +59,7 @@ class Dataset:
     fingerprint: str
     duplicates: int
     conflicts: int
-    unlabelled: Split | None = None  # more texts for distillation; their labels are NO_LABEL
+    unlabelled: Split | None = None  # more texts for distillation; their labels are unknown
 
     def transfer_fingerprint(self) -> str:
         """Of all that a student may learn from; `fingerprint` leaves out the unlabelled texts, and fits a teacher."""
@@ -89,18 +86,36 @@ def renumbered(data: Dataset, ids: list[int]) -> Dataset:
     )
 
 
-def load_dataset(config: DataConfig) -> Dataset:
+def retagged(data: Dataset, names: list[str]) -> Dataset:
+    """The same rows with a tag for every word, where the tags have the numbers of a teacher that knows more of them."""
+    ids = [names.index(name) for name in data.label_names]
+
+    def fit(split: Split) -> Split:
+        return replace(split, labels=[[ids[tag] for tag in row] for row in split.labels])
+
+    return replace(
+        data,
+        label_names=names,
+        train=fit(data.train),
+        dev=fit(data.dev),
+        test=fit(data.test),
+        fingerprint=key_of([data.fingerprint, names]),
+    )
+
+
+def load_dataset(config: DataConfig, task: TaskName = CLASSIFICATION) -> Dataset:
     """Read, clean and split the data of a recipe.
 
     Raises:
-        DataError: no rows, one class, labels missing, a column that is not there, leaked rows.
+        DataError: no rows, labels missing or not of the task, a column that is not there, leaked rows.
     """
-    main, names, duplicates, conflicts = _clean(*_read(config, config.source))
+    labelled = task_of(task).labelled
+    main, names, duplicates, conflicts = _clean(*_read(config, config.source, task, labelled), task)
     apart = {}
     for use, source in (("dev", config.dev_source), ("test", config.test_source)):
         if source is not None:
-            apart[use], _, _, _ = _clean(*_read(config, source), known=names)
-    splits = _split(main, len(names), config, apart)
+            apart[use], _, _, _ = _clean(*_read(config, source, task, labelled), task, known=names)
+    splits = _split(main, strata(task, main.labels, names), config, apart)
     if config.max_train_rows is not None and len(splits["train"]) > config.max_train_rows:
         order = list(range(len(splits["train"])))
         random.Random(config.split.seed).shuffle(order)
@@ -108,7 +123,7 @@ def load_dataset(config: DataConfig) -> Dataset:
     refuse_leaks(splits["train"], splits["test"], "training")
     refuse_leaks(splits["dev"], splits["test"], "dev")
     contents = {use: [split.texts, split.pairs, split.labels] for use, split in splits.items()}
-    unlabelled = _unlabelled(config, list(splits.values())) if config.unlabelled else None
+    unlabelled = _unlabelled(config, list(splits.values()), task) if config.unlabelled else None
     return Dataset(
         label_names=names,
         train=splits["train"],
@@ -121,10 +136,10 @@ def load_dataset(config: DataConfig) -> Dataset:
     )
 
 
-def _unlabelled(config: DataConfig, others: list[Split]) -> Split:
+def _unlabelled(config: DataConfig, others: list[Split], task: TaskName) -> Split:
     """Texts that stand in no split, each once. What the evaluation rows hold must not be learned from either."""
-    texts, pairs, _ = _read(config, str(config.unlabelled), labelled=False)
-    rows = Split(texts, pairs, [NO_LABEL] * len(texts))
+    texts, pairs, _ = _read(config, str(config.unlabelled), task, labelled=False)
+    rows = Split(texts, pairs, [unknown(task, text) for text in texts])
     seen = {split.identity(row) for split in others for row in range(len(split))}
     kept = []
     for row in range(len(rows)):
@@ -150,22 +165,27 @@ def refuse_leaks(used: Split, evaluation: Split, use: str) -> None:
         )
 
 
-def _read(config: DataConfig, source: str, labelled: bool = True) -> tuple[list[str], list[str] | None, list[str]]:
+def _read(
+    config: DataConfig, source: str, task: TaskName, labelled: bool
+) -> tuple[list[str], list[str] | None, list[Any]]:
     """The text, pair and label columns of one source; without labels where they are not asked for."""
     card = load_card(source)
-    path, encoding = _resolve(config, source, card)
+    path, encoding = resolve(config, source, card)
     rows = read_table(path, encoding)
     if not rows:
         raise DataError(f"data.source: {source} has no rows")
     if card is not None and len(rows) != card.rows:
         raise DataError(f"{source}: read {len(rows)} rows, its card says {card.rows}")
     text, label = (card.text, card.label) if card else (config.text, config.label)
+    if by_word(task):
+        texts = tagged_texts(rows, text, source)
+        return texts, None, tags_of(rows, label, texts, source) if labelled else [""] * len(texts)
     texts = [_as_text(value) for value in column(rows, text, "text")]
     pairs = None
     if config.text_pair is not None:
         pairs = [_as_text(value) for value in column(rows, config.text_pair, "text_pair")]
     if not labelled:
-        return texts, pairs, []
+        return texts, pairs, [""] * len(texts)
     labels = [_as_text(value).strip() for value in column(rows, label, "label")]
     missing = sum(not value for value in labels)
     if missing:
@@ -178,49 +198,12 @@ def _as_text(value: Any) -> str:
     return "" if value is None else str(value).encode("utf-8", "replace").decode("utf-8")
 
 
-def _resolve(config: DataConfig, source: str, card: DataCard | None) -> tuple[Path, str]:
-    """The local path of a source and its encoding."""
-    if card is not None:
-        path = package_path(card.source)
-        check_card(card, path)
-        return path, card.encoding
-    if source.startswith("package:"):
-        return package_path(source), config.encoding
-    path = Path(source).expanduser() if source.startswith("~/") else Path(source)
-    if exists(path):
-        return path, config.encoding
-    if is_hub(source):
-        return _hub_file(source, config.revision), config.encoding
-    if "/" not in source and not path.suffix:
-        raise DataError(f"data.source: no file or data card {source!r}{near_match(source, card_names())}")
-    raise DataError(f"data.source: {source} does not exist; give a file, a folder, package:, hub: or a data card")
-
-
-def _hub_file(source: str, revision: str | None) -> Path:
-    """One table of a hub data set: ``hub:OWNER/NAME`` where it has just one, ``hub:OWNER/NAME/FILE`` elsewhere."""
-    parts = source.removeprefix("hub:").split("/")
-    repo, inside = "/".join(parts[:2]), "/".join(parts[2:])
-    patterns = [inside] if inside else [f"*{suffix}" for suffix in READABLE]
-    folder = hub_snapshot(repo, "dataset", patterns, revision)
-    files = sorted(path for path in folder.rglob("*") if path.suffix in READABLE and path.match(inside or "*"))
-    if len(files) != 1:
-        found = ", ".join(file.relative_to(folder).as_posix() for file in files[:8]) or "none"
-        raise DataError(f"data.source: hub:{repo} has these tables: {found}; name one as hub:{repo}/FILE")
-    return files[0]
-
-
 def _clean(
-    texts: list[str], pairs: list[str] | None, labels: list[str], known: list[str] | None = None
+    texts: list[str], pairs: list[str] | None, words: list[Any], task: TaskName, known: list[str] | None = None
 ) -> tuple[Split, list[str], int, int]:
-    """Drop empty and repeated rows and number the classes; also counts the repeats and those that disagree."""
-    names = known or sorted(set(labels), key=_label_order)
-    strange = sorted(set(labels) - set(names))
-    if strange:
-        raise DataError(f"data.label: class {strange[0]!r} of the dev or test rows is not in the training rows")
-    if len(names) < 2:
-        raise DataError(f"data.label: one class only ({names[0]!r}); a classifier needs two or more")
-    number = {name: k for k, name in enumerate(names)}
-    rows = Split(texts, pairs, [number[label] for label in labels])
+    """Drop empty and repeated rows and read the labels; also counts the repeats and those that disagree."""
+    labels, names = read_labels(task, words, known)
+    rows = Split(texts, pairs, labels)
     seen: dict[str, int] = {}
     kept: list[int] = []
     duplicates = conflicts = 0
@@ -239,25 +222,12 @@ def _clean(
     return rows.select(kept), names, duplicates, conflicts
 
 
-def _label_order(name: str) -> tuple[int, float, str]:
-    """Numbers by value, then words by the alphabet."""
-    try:
-        number = float(name)
-    except ValueError:
-        number = math.nan
-    return (0, number, name) if math.isfinite(number) else (1, 0.0, name)
-
-
-def _split(rows: Split, classes: int, config: DataConfig, apart: dict[str, Split]) -> dict[str, Split]:
-    """Stratified train, dev and test rows; the same seed gives the same rows."""
-    counts = Counter(rows.labels)
-    rare = min(counts[k] for k in range(classes))
-    if rare < MIN_ROWS_PER_CLASS:
-        raise DataError(f"data: a class has {rare} rows, needed are {MIN_ROWS_PER_CLASS} or more; add rows or drop it")
+def _split(rows: Split, groups: list[int], config: DataConfig, apart: dict[str, Split]) -> dict[str, Split]:
+    """Train, dev and test rows with an equal share of every group; the same seed gives the same rows."""
     rng = random.Random(config.split.seed)
     chosen: dict[str, list[int]] = {"train": [], "dev": [], "test": []}
-    for k in sorted(counts):
-        mine = [row for row in range(len(rows)) if rows.labels[row] == k]
+    for k in sorted(set(groups)):
+        mine = [row for row in range(len(rows)) if groups[row] == k]
         rng.shuffle(mine)
         test = 0 if "test" in apart else max(1, round(len(mine) * config.split.test))
         dev = 0 if "dev" in apart else max(1, round(len(mine) * config.split.dev))

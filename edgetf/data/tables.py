@@ -1,4 +1,4 @@
-"""Read rows from CSV, TSV, JSONL, Parquet, or a folder that holds one sub-folder of text files a class."""
+"""Read rows from CSV, TSV, JSONL, Parquet, CoNLL, or a folder that holds one sub-folder of text files a class."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from edgetf.core.errors import DataError, near_match, needs
 
 Record = dict[str, Any]
 BYTE_ORDER_MARK = "\ufeff"
-READABLE = (".csv", ".tsv", ".jsonl", ".parquet")
+READABLE = (".csv", ".tsv", ".jsonl", ".parquet", ".conll")
 
 
 def read_table(path: Path, encoding: str = "utf-8") -> list[Record]:
     """Every row as a mapping from column to value.
 
-    A folder gives the columns ``text`` and ``label`` (the sub-folder's name). `encoding` may name several,
-    separated by commas; each file is read with the first that fits.
+    A folder gives the columns ``text`` and ``label`` (the sub-folder's name), a CoNLL file ``tokens`` and ``tags``.
+    `encoding` may name several, separated by commas; each file is read with the first that fits.
 
     Raises:
         DataError: missing, unreadable, not decodable, or of an unknown kind.
@@ -37,6 +37,8 @@ def read_table(path: Path, encoding: str = "utf-8") -> list[Record]:
             return _json_lines(path, encoding)
         case ".parquet":
             return _parquet(path)
+        case ".conll":
+            return _conll(path, encoding)
         case other:
             raise DataError(f"data.source: {path} is {other or 'without a suffix'}, allowed: {', '.join(READABLE)}")
 
@@ -74,6 +76,26 @@ def _json_lines(path: Path, encoding: str) -> list[Record]:
         if not isinstance(row, dict):
             raise DataError(f"data.source: {path}, line {number}: got {type(row).__name__}, allowed: an object")
         rows.append(row)
+    return rows
+
+
+def _conll(path: Path, encoding: str) -> list[Record]:
+    """A word a line, first column the word and last one its tag; a blank line between texts."""
+    rows: list[Record] = []
+    tokens: list[str] = []
+    tags: list[str] = []
+    for number, line in enumerate([*_decode(path, encoding).split("\n"), ""], start=1):
+        columns = line.split()
+        if columns and columns[0] != "-DOCSTART-":
+            if len(columns) < 2:
+                raise DataError(
+                    f"data.source: {path}, line {number}: got {columns[0][:40]!r} alone, allowed: a word and its tag"
+                )
+            tokens.append(columns[0])
+            tags.append(columns[-1])
+        elif tokens:
+            rows.append({"tokens": tokens, "tags": tags})
+            tokens, tags = [], []
     return rows
 
 

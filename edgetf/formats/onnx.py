@@ -14,6 +14,7 @@ from edgetf.core.quiet import quiet
 from edgetf.formats.wrapper import LogitsOnly
 
 MODEL = "model.onnx"
+OUTPUT = "logits"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def first_cause(error: BaseException) -> str:
 
 
 def export_onnx(model: Any, path: Path, opset: int) -> tuple[str, ...]:
-    """Write a classifier with dynamic batch and length; returns the input names.
+    """Write a model with dynamic batch and length, whose output is called `OUTPUT`; returns the names of its inputs.
 
     Raises:
         ParityError: torch cannot export it.
@@ -56,7 +57,7 @@ def export_onnx(model: Any, path: Path, opset: int) -> tuple[str, ...]:
                 dynamo=True,
                 opset_version=opset,
                 input_names=list(graph.input_names),
-                output_names=["logits"],
+                output_names=[OUTPUT],
                 dynamic_shapes=tuple(dynamic.values()),
                 external_data=False,
                 verbose=False,
@@ -77,6 +78,20 @@ def _strip_traces(path: Path) -> None:
     for node in model.graph.node:
         node.ClearField("metadata_props")
         node.ClearField("doc_string")
+    onnx.save(model, str(path))
+
+
+def name_output(path: Path, name: str) -> None:
+    """Rename the output of a file in place. An inner value of that name, as torch calls what a table gives, yields."""
+    with needs("compress"):
+        import onnx
+    model = onnx.load(str(path))
+    names = {OUTPUT: name, name: f"{name}_inside"}
+    for node in model.graph.node:
+        for values in (node.input, node.output):
+            values[:] = [names.get(value, value) for value in values]
+    for value in (*model.graph.output, *model.graph.value_info):
+        value.name = names.get(value.name, value.name)
     onnx.save(model, str(path))
 
 

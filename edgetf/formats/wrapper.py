@@ -1,4 +1,4 @@
-"""The graph that ships: ids in, logits out, whatever the family's own arguments are called."""
+"""The graph that ships: ids in, logits or a vector out, whatever the family's own arguments are called."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgetf.models.families import family_of
 
 
 class LogitsOnly(nn.Module):
-    """A classifier as a function of positional tensors (B, T) that gives logits (B, C)."""
+    """A model as a function of positional tensors (B, T) that gives its answer, logits (B, C) or vectors (B, H)."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class LogitsOnly(nn.Module):
         return names if self.token_types else names[:2]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        """Logits (B, C)."""
+        """The answer (B, C)."""
         named = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:
             named["token_type_ids"] = token_type_ids

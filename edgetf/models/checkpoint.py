@@ -12,6 +12,7 @@ from edgetf.core.artifact import Artifact, key_of
 from edgetf.core.errors import ArtifactError, ConfigError, needs
 from edgetf.core.quiet import quiet
 from edgetf.data.locate import hub_snapshot, is_hub, package_path
+from edgetf.models.heads import CLASSIFIER, Head, build, config_fields
 
 WEIGHTS = "model.safetensors"
 TOKENIZER_FILES = (
@@ -76,19 +77,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def has_head(config: dict[str, Any]) -> bool:
-    """Whether the checkpoint classifies sequences already."""
-    return any(name.endswith("ForSequenceClassification") for name in config.get("architectures") or ())
-
-
 def label_names(config: dict[str, Any]) -> list[str]:
     """The class names of a checkpoint in the order of their ids."""
     names = config.get("id2label") or {}
     return [str(names[key]) for key in sorted(names, key=int)]
 
 
-def load_classifier(folder: Path, names: list[str] | None = None) -> Any:
-    """The model of a folder, in eval mode, with eager attention.
+def load_classifier(folder: Path, names: list[str] | None = None, head: Head = CLASSIFIER) -> Any:
+    """The model of a folder with the head of its task, in eval mode, with eager attention.
 
     With `names` the head gets these classes: kept where it has as many, made anew where not.
 
@@ -97,18 +93,15 @@ def load_classifier(folder: Path, names: list[str] | None = None) -> Any:
     """
     with needs("compress"), quiet():
         from safetensors import SafetensorError
-        from transformers import AutoConfig, AutoModelForSequenceClassification
+        from transformers import AutoConfig
 
         from edgetf.models.slicing import apply_shapes
 
     record = read_config(folder)
-    labels: dict[str, Any] = {}
-    if names is not None:
-        labels = {"id2label": dict(enumerate(names)), "label2id": {name: k for k, name in enumerate(names)}}
+    labels = {} if names is None else config_fields(names, head)
     try:
         with quiet():  # transformers loads the family's module, and what that brings, only now
-            config = AutoConfig.from_pretrained(folder, **labels)
-            model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
+            model = build(AutoConfig.from_pretrained(folder, **labels), head)
         apply_shapes(model)
         load_weights(model, folder / WEIGHTS, new_head=names is not None)
     except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:

@@ -11,6 +11,7 @@ from edgetf.core.errors import ConfigError
 from edgetf.core.quiet import quiet
 from edgetf.models.families import family_of
 from edgetf.models.families.family import Config, Cost, LayerShape, Shape
+from edgetf.models.heads import CLASSIFIER, Head, build
 from edgetf.models.shapes import narrowed_layers, shape_of, with_shape
 
 HIDDEN_MULTIPLE = 32  # kept hidden dimensions are a multiple of at most this: it is narrow, and half a head is no head
@@ -37,7 +38,10 @@ def student_config(student: Student, teacher: Config) -> dict[str, Any]:
         case MobileBert():
             shape = student.model_dump(exclude={"architecture"})
             shape["true_hidden_size"] = student.intra_bottleneck_size
-            carried = ("vocab_size", "pad_token_id", "max_position_embeddings", "id2label", "label2id", "num_labels")
+            carried = (
+                "vocab_size", "pad_token_id", "max_position_embeddings", "id2label", "label2id", "num_labels",
+                "problem_type",
+            )  # fmt: skip
             kept = {name: teacher[name] for name in carried if name in teacher}
             return {"model_type": "mobilebert", "type_vocab_size": 2, **kept, **shape}
 
@@ -126,13 +130,13 @@ def relative_ms(cost: Cost) -> float:
     return cost.macs / 1e9 * _MS_PER_GMAC + cost.ops * _MS_PER_OP
 
 
-def build_student(student: Student, teacher: Any) -> Any:
-    """The student, initialized from the teacher (a loaded classifier), and as wide as it where that is to shrink."""
+def build_student(student: Student, teacher: Any, head: Head = CLASSIFIER) -> Any:
+    """The student, initialized from the teacher (a loaded model), and as wide as it where that is to shrink."""
     match student:
         case FromTeacher():
             return _copy_layers(student, teacher)
         case MobileBert():
-            return _mobilebert(student, teacher)
+            return _mobilebert(student, teacher, head)
 
 
 def _copy_layers(student: FromTeacher, teacher: Any) -> Any:
@@ -151,7 +155,7 @@ def _copy_layers(student: FromTeacher, teacher: Any) -> Any:
     return made
 
 
-def _mobilebert(student: MobileBert, teacher: Any) -> Any:
+def _mobilebert(student: MobileBert, teacher: Any, head: Head) -> Any:
     """A MobileBERT whose word embedding holds the principal directions of the teacher's.
 
     The teacher's embedding E (V, H) is centred and projected on its first `embedding_size` right singular vectors,
@@ -162,14 +166,13 @@ def _mobilebert(student: MobileBert, teacher: Any) -> Any:
     from edgetf.models.slicing import word_table
 
     with quiet():
-        from transformers import AutoModelForSequenceClassification, MobileBertConfig
+        from transformers import MobileBertConfig
 
     record = student_config(student, teacher.config.to_dict())
     for name in ("model_type", "num_labels"):
         record.pop(name, None)
     config = MobileBertConfig(**record, use_bottleneck=True, key_query_shared_bottleneck=True)
-    with quiet():  # transformers loads the family's module, and what that brings, only now
-        made = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
+    made = build(config, head)
     words = word_table(teacher)  # (V, H)
     size = min(student.embedding_size, words.shape[1])
     centred = words - words.mean(dim=0)

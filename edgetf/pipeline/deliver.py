@@ -15,11 +15,12 @@ from edgetf.config.recipe import Recipe
 from edgetf.core.artifact import Artifact, Spec
 from edgetf.core.device import DeviceProfile, load_device
 from edgetf.core.files import read_json, write_json
-from edgetf.core.metrics import Metric, compare_with_teacher
+from edgetf.core.metrics import Metric
 from edgetf.core.progress import Report
 from edgetf.report.card import card
 from edgetf.report.cost import counted, variant_remarks
 from edgetf.stages.context import Context
+from edgetf.tasks import task_of
 from edgetf.validation.evaluation import Evaluation, write_evaluation
 from edgetf.validation.golden import deployable_model, runtime_logits
 from edgetf.validation.validate import DeviceRow, Settings, row_from_json, validate
@@ -37,10 +38,11 @@ def deliver_reference(
     test = context.data.test
     report(0, 2, f"the teacher answers {len(test)} evaluation rows")
     answer = runtime_logits(deployable_model(exported), test.texts, test.pairs, settings.threads)
-    labels = np.asarray(test.labels, dtype=np.int64)
-    rows = Evaluation(test.texts, test.pairs, labels, np.asarray(answer["logits"]))
+    name, names = context.recipe.task, tuple(context.data.label_names)
+    labels = task_of(name).labels(test.labels if task_of(name).labelled else [])
+    rows = Evaluation(test.texts, test.pairs, labels, np.asarray(answer["logits"]), name, names)
     write_evaluation(out, rows)
-    metrics = compare_with_teacher(rows.teacher, rows.teacher, labels, rows.classes)
+    metrics = rows.compare(rows.teacher_logits)
     report(1, 2, "timing it")
     timed = validate(exported, load_device("host"), None, {}, settings)
     timed.metrics = [metric.to_json() for metric in metrics]

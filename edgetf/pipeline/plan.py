@@ -6,16 +6,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgetf.config.recipe import Recipe
-from edgetf.config.stages import FinetuneConfig
 from edgetf.core.errors import ConfigError
 from edgetf.core.extras import require
-from edgetf.data.dataset import Dataset, load_dataset, renumbered
-from edgetf.models.checkpoint import align_labels, has_head, label_names, locate_teacher, read_config
+from edgetf.data.dataset import Dataset, load_dataset
+from edgetf.models.checkpoint import locate_teacher, read_config
 from edgetf.models.families import family_of
 from edgetf.models.families.family import Config, Cost
-from edgetf.models.shapes import cost_of
+from edgetf.models.heads import Head, config_fields
+from edgetf.models.shapes import cost_of, shape_of
 from edgetf.models.students import relative_ms
 from edgetf.pipeline.checks import shape_problems
+from edgetf.pipeline.fitting import fit_labels
 from edgetf.pipeline.forecast import Step, predicted_steps, student_configs
 
 
@@ -86,14 +87,15 @@ def make_plan(recipe: Recipe, allow_larger: bool = False) -> Plan:
     folder = locate_teacher(recipe.teacher.source, recipe.teacher.revision, config_only=True)
     config = read_config(folder)
     problems: list[str] = []
-    data = load_dataset(recipe.data)
-    data = _fit_labels(recipe, config, data, problems)
-    teacher_config = {**config, "id2label": dict(enumerate(data.label_names))}
+    data = load_dataset(recipe.data, recipe.task)
+    data = fit_labels(recipe, config, data, problems)
+    teacher_config = {**config, **config_fields(data.label_names, Head(recipe.task, recipe.pooling))}
     configs: dict[str | None, Config] = {}
     try:
         family_of(config["model_type"])
         configs = student_configs(recipe, teacher_config)
         problems += shape_problems(recipe, teacher_config)
+        problems += _width_problems(recipe, [*configs.values(), teacher_config])
     except ConfigError as error:
         problems += error.problems
     if problems:
@@ -122,15 +124,11 @@ def _refuse_larger(student: Student, teacher: Cost) -> None:
     )
 
 
-def _fit_labels(recipe: Recipe, config: Config, data: Dataset, problems: list[str]) -> Dataset:
-    """Number the classes as the teacher does, where it keeps its head."""
-    if any(isinstance(stage, FinetuneConfig) for stage in recipe.stages):
-        return data
-    if not has_head(dict(config)):
-        problems.append("teacher: it has no classification head; add a finetune stage, e.g. finetune.epochs=2")
-        return data
-    try:
-        return renumbered(data, align_labels(label_names(dict(config)), data.label_names))
-    except ConfigError as error:
-        problems += error.problems
-        return data
+def _width_problems(recipe: Recipe, models: list[Config]) -> list[str]:
+    """A budget for the cosine of vectors that are not all as wide."""
+    widths = sorted({shape_of(config).hidden_size for config in models})
+    if "cosine" not in recipe.budget or len(widths) == 1:
+        return []
+    return [
+        f"budget.cosine: vectors of {widths[0]} and of {widths[-1]} numbers have no cosine; take similarity_spearman"
+    ]

@@ -11,12 +11,14 @@ from typing import Any
 from typing_extensions import assert_never
 
 from edgetf.config.stages import DistillConfig, ExportConfig, FinetuneConfig, PruneConfig, VocabularyConfig
+from edgetf.config.training import VECTORS_ONLY
 from edgetf.core.artifact import Artifact, Spec
 from edgetf.core.device import Format, Scheme, load_device
 from edgetf.core.errors import ConfigError, needs
 from edgetf.core.files import file_sha256
 from edgetf.core.made import machine
 from edgetf.core.quiet import quiet
+from edgetf.core.task_names import CLASSIFICATION
 from edgetf.models.checkpoint import WEIGHTS, copy_checkpoint, locate_teacher, read_config
 from edgetf.pipeline.deliver import deliver_reference, deliver_variant
 from edgetf.pipeline.plan import Plan
@@ -80,8 +82,11 @@ class Workshop:
 
     def _input_config(self) -> dict[str, Any]:
         """What every artifact's `details` say of the input, hence part of its key."""
-        data = self.plan.recipe.data
-        return {"max_length": data.max_length, "long_texts": data.long_texts, "labels": self.plan.data.label_names}
+        recipe, data = self.plan.recipe, self.plan.recipe.data
+        record: dict[str, Any] = {"max_length": data.max_length, "long_texts": data.long_texts}
+        record["labels"] = self.plan.data.label_names
+        record |= {"pooling": recipe.pooling.model_dump()} if recipe.pooling else {}
+        return record if recipe.task == CLASSIFICATION else {**record, "task": recipe.task}
 
     def checkpoint(
         self, name: str, stage: TorchStage, source: Artifact, dense: Artifact | None = None, refusal: str | None = None
@@ -96,7 +101,7 @@ class Workshop:
         config = self._stage_config(stage, first)
         if isinstance(stage, PruneConfig) and stage.target:
             by_time = stage.target.unit == "speedup"
-            config["deployment"] = {**vars(deployment), "machine": machine() if by_time else None}
+            config["deployment"] = {**deployment.record(), "machine": machine() if by_time else None}
         parents = [source, *([dense] if dense else [])]
         if not isinstance(stage, FinetuneConfig):
             parents += [artifact for artifact in (self.context.the_teacher(), self.context.tutor) if artifact]
@@ -124,8 +129,9 @@ class Workshop:
     def _stage_config(self, stage: TorchStage, first: bool) -> dict[str, Any]:
         """What beside its parents a torch stage's result rests on; the `first` distill stage builds the student."""
         recipe, data = self.plan.recipe, self.plan.data
+        unread = {"checkpoint_seconds", "threads"} | (set() if recipe.pooling else VECTORS_ONLY)
         config: dict[str, Any] = {
-            "stage": stage.model_dump(exclude={"checkpoint_seconds", "threads"}),
+            "stage": stage.model_dump(exclude=unread),
             "seed": recipe.seed,
             "data": data.fingerprint if isinstance(stage, FinetuneConfig) else data.transfer_fingerprint(),
         }
@@ -144,7 +150,8 @@ class Workshop:
         first, _ = recipe.variants()[0]
         scheme = [scheme for model_format, scheme in recipe.variants() if model_format == first][-1]
         rewrite = self._export_stage().rewrite
-        return Deployment(first, scheme, asked.threads, asked.seq_len or recipe.data.max_length, rewrite)
+        seq_len = asked.seq_len or recipe.data.max_length
+        return Deployment(first, scheme, asked.threads, seq_len, rewrite, self.context.head)
 
     def _export_stage(self) -> ExportConfig:
         return next(stage for stage in self.plan.recipe.stages if isinstance(stage, ExportConfig))

@@ -7,28 +7,30 @@ from typing import Any
 
 from edgetf.core.artifact import Artifact
 from edgetf.core.metrics import Metric, find_metric
+from edgetf.core.task_names import TaskName
 from edgetf.report.cells import counted_cells
 from edgetf.report.cost import Counted
 from edgetf.report.words import fraction, mebibytes, milliseconds
+from edgetf.tasks import task_of
 
 
 def card(
     artifact: Artifact,
     rows: list[dict[str, Any]],
     recipe_name: str,
-    task: str,
+    task_name: TaskName,
     cost: tuple[Counted, Counted],
     remarks: Sequence[str] = (),
 ) -> str:
     """The Markdown text; `rows` are the variant's device rows, `cost` is its own and its teacher's."""
-    spec, details = artifact.spec, artifact.spec.details
+    spec, details, task = artifact.spec, artifact.spec.details, task_of(task_name)
     metrics = [Metric.from_json(record) for record in (rows[0]["metrics"] if rows else [])]
     own, teacher = cost
     params, macs, size = counted_cells(vars(own), vars(teacher))
     lines = [
         "---",
         "library_name: edgetf",
-        f"pipeline_tag: {'text-classification' if task == 'sequence_classification' else task}",
+        f"pipeline_tag: {task.pipeline_tag}",
         "---",
         f"# {recipe_name}: {spec.kind}, {spec.scheme}",
         "",
@@ -39,7 +41,7 @@ def card(
         f"| file | `{spec.model_file}`, {size} |",
         f"| parameters | {params} |",
         f"| multiply-accumulates of {own.seq_len} tokens | {macs} |",
-        f"| classes | {', '.join(details['label_names'])} |",
+        f"| {task.answers} | {_answers(details)} |",
         f"| input | {', '.join(details['inputs'])}, {details['input_dtype']}, up to {details['max_length']} tokens |",
     ]
     if details.get("lengths"):
@@ -60,16 +62,28 @@ def card(
     lines += [
         "In brackets: against the teacher's fp32 ONNX file. Parameters and multiply-accumulates are counted.",
         "",
-        "`golden.jsonl` holds texts with their ids and logits: an app that gives the same logits runs the same model.",
+        f"`golden.jsonl` holds texts with their ids and {task.output}: an app that gives the same {task.output} runs "
+        "the same model.",
         "`evaluation.jsonl`, with the rows behind these numbers, stands beside the teacher's file of the run.",
         "",
         '    edgetf infer . "a text"',
         "",
     ]
-    drop = find_metric(metrics, "accuracy_drop")
+    drop = find_metric(metrics, task.drop) if task.drop else None
     if drop is not None and drop.value is not None and drop.ci95 is not None:
-        lines.insert(7, f"\nAccuracy drop against its teacher: {drop.value:.4f} (95 %: {_interval(drop)}).")
+        lines.insert(
+            7, f"\n{task.headline.capitalize()} drop against its teacher: {drop.value:.4f} (95 %: {_interval(drop)})."
+        )
     return "\n".join(lines)
+
+
+def _answers(details: dict[str, Any]) -> str:
+    """The names of the outputs, or how a vector is made."""
+    pooling = details.get("pooling")
+    if pooling is None:
+        return ", ".join(details["label_names"])
+    source = "mean of the unpadded tokens" if pooling["tokens"] == "mean" else "first token"
+    return f"{source}, of length 1" if pooling["normalize"] else source
 
 
 def _interval(metric: Metric) -> str:

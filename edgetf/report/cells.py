@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgetf.core.metrics import Metric, find_metric
+from edgetf.report.document import task_of_run
 from edgetf.report.family import Member
 from edgetf.report.words import (
     mebibytes,
@@ -16,22 +17,31 @@ from edgetf.report.words import (
     times_less,
     with_interval,
 )
+from edgetf.tasks.task import Task
 
-STAGE_COLUMNS = ("stage", "accuracy", "parameters", "MACs", "size", "p50", "speed-up", "took")
 COST_COLUMNS = ("variant", "parameters", "MACs", "size", "p50", "speed-up (95 %)")
-FAMILY_COLUMNS = ("member", "variant", "accuracy", "drop", "parameters", "MACs", "size", "p50", "speed-up", "front",
-                  "verdict")  # fmt: skip
 
 
-def accuracy_of(records: list[dict[str, Any]]) -> str:
-    """The accuracy among metrics, on the evaluation rows, or where that was not measured on the dev rows."""
+def stage_columns(task: Task) -> tuple[str, ...]:
+    """What `stage_cells` gives."""
+    return ("stage", task.headline, "parameters", "MACs", "size", "p50", "speed-up", "took")
+
+
+def family_columns(task: Task) -> tuple[str, ...]:
+    """What `family_cells` gives."""
+    return ("member", "variant", task.headline, "drop", "parameters", "MACs", "size", "p50", "speed-up", "front",
+            "verdict")  # fmt: skip
+
+
+def headline_of(records: list[dict[str, Any]], task: Task) -> str:
+    """The task's metric, on the evaluation rows, or where that was not measured on the dev rows."""
     metrics = [Metric.from_json(record) for record in records]
-    return with_interval(find_metric(metrics, "accuracy") or find_metric(metrics, "dev_accuracy"))
+    return with_interval(find_metric(metrics, task.headline) or find_metric(metrics, task.dev_name))
 
 
 def stage_cells(record: dict[str, Any]) -> list[tuple[str, ...]]:
     """A row a stage, after one for the teacher where no stage trained it; with ratios to the teacher."""
-    teacher, stages = record["teacher"] or {}, record["stages"]
+    teacher, stages, task = record["teacher"] or {}, record["stages"], task_of_run(record)
     if teacher and "finetune" not in [stage["name"] for stage in stages]:
         stages = [{**teacher, "name": "teacher", "seconds": None, "cached": False, "speedup": 1.0}, *stages]
     rows: list[tuple[str, ...]] = []
@@ -39,7 +49,7 @@ def stage_cells(record: dict[str, Any]) -> list[tuple[str, ...]]:
         trained = stage["name"] == "finetune"
         rows.append((
             "finetune (teacher)" if trained else stage["name"],
-            accuracy_of(stage["metrics"]),
+            headline_of(stage["metrics"], task),
             *counted_cells(stage, teacher),
             milliseconds(stage["latency_p50_ms"]),
             times(1.0 if trained else stage["speedup"]),
@@ -80,7 +90,7 @@ def family_cells(member: Member) -> tuple[str, ...]:
     return (
         member.name,
         member.variant or "–",
-        with_interval(member.accuracy),
+        with_interval(member.headline),
         signed(member.drop),
         millions(member.params),
         millions(member.macs),

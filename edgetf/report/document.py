@@ -11,7 +11,10 @@ from edgetf.config.recipe import Recipe
 from edgetf.config.stages import PruneConfig
 from edgetf.core.artifact import Artifact
 from edgetf.core.budget import Verdict
+from edgetf.core.task_names import CLASSIFICATION
 from edgetf.report.cost import Counted, counted, faster_than, remark, variant_remarks
+from edgetf.tasks import task_of
+from edgetf.tasks.task import Task
 from edgetf.validation.validate import DeviceRow, judged, row_from_json
 
 SCHEMA = 1
@@ -189,6 +192,11 @@ def _variant(
         "remarks": list(dict.fromkeys([*beside, *remarks])),
         "devices": [asdict(row) for row in variant.rows],
     }
+
+
+def task_of_run(record: dict[str, Any]) -> Task:
+    """The task of a report; those of before there were several are of the first one."""
+    return task_of(record.get("resolved_recipe", {}).get("task", CLASSIFICATION))
 
 
 def rows_of(record: dict[str, Any]) -> list[tuple[str, DeviceRow]]:

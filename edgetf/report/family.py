@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgetf.core.metrics import Metric, find_metric
-from edgetf.report.document import rows_of
+from edgetf.report.document import rows_of, task_of_run
 from edgetf.validation.validate import DeviceRow
 
 
@@ -18,21 +18,11 @@ class Member:
     verdict: str
     variant: str | None = None  # None: nothing of it was measured
     row: DeviceRow | None = None
+    headline: Metric | None = None  # the task's metric
+    drop: Metric | None = None  # what is lost of it against the teacher, where the task has that
     params: int | None = None
     macs: int | None = None
-    in_front: bool = False  # no other member is both as fast and as accurate
-
-    @property
-    def accuracy(self) -> Metric | None:
-        return self._metric("accuracy")
-
-    @property
-    def drop(self) -> Metric | None:
-        return self._metric("accuracy_drop")
-
-    def _metric(self, name: str) -> Metric | None:
-        records = self.row.metrics if self.row else []
-        return find_metric([Metric.from_json(record) for record in records], name)
+    in_front: bool = False  # no other member is both as fast and as good
 
 
 def members_of(record: dict[str, Any]) -> list[Member]:
@@ -48,11 +38,21 @@ def _member(record: dict[str, Any], entry: dict[str, Any]) -> Member:
     if not measured:
         return Member(entry["name"], entry["verdict"])
     name, row = min(best or measured, key=lambda pair: pair[1].latency_p50_ms or 0.0)
-    return Member(entry["name"], entry["verdict"], name, row, own[name]["params"], own[name]["macs"])
+    task, metrics = task_of_run(record), [Metric.from_json(metric) for metric in row.metrics]
+    return Member(
+        entry["name"],
+        entry["verdict"],
+        name,
+        row,
+        find_metric(metrics, task.headline),
+        find_metric(metrics, task.drop) if task.drop else None,
+        own[name]["params"],
+        own[name]["macs"],
+    )
 
 
 def _leads(member: Member, others: list[Member]) -> bool:
-    """Whether no other member is as fast and as accurate, and better in one of the two."""
+    """Whether no other member is as fast and as good, and better in one of the two."""
     mine = _worth(member)
     if mine is None:
         return False
@@ -61,8 +61,8 @@ def _leads(member: Member, others: list[Member]) -> bool:
 
 
 def _worth(member: Member) -> tuple[float, float] | None:
-    """Accuracy and speed, both the more the better."""
-    accuracy = member.accuracy
-    if member.row is None or not member.row.latency_p50_ms or accuracy is None or accuracy.value is None:
+    """The task's metric and speed, both the more the better."""
+    headline = member.headline
+    if member.row is None or not member.row.latency_p50_ms or headline is None or headline.value is None:
         return None
-    return accuracy.value, -member.row.latency_p50_ms
+    return headline.value, -member.row.latency_p50_ms

@@ -6,26 +6,28 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from edgetf.core.metrics import Metric, find_metric
-from edgetf.report.cells import COST_COLUMNS, FAMILY_COLUMNS, STAGE_COLUMNS, cost_cells, family_cells, stage_cells
+from edgetf.report.cells import COST_COLUMNS, cost_cells, family_cells, family_columns, stage_cells, stage_columns
 from edgetf.report.cost import remark_lines
-from edgetf.report.document import rows_of
+from edgetf.report.document import rows_of, task_of_run
 from edgetf.report.family import Member, members_of
 from edgetf.report.words import fraction, mebibytes, milliseconds, times, with_interval
+from edgetf.tasks.classification import TASK as CLASSIFICATION
+from edgetf.tasks.task import Task
 from edgetf.validation.validate import DeviceRow
 
 
-def rows_markdown(rows: Sequence[tuple[str, DeviceRow]]) -> str:
+def rows_markdown(rows: Sequence[tuple[str, DeviceRow]], task: Task = CLASSIFICATION) -> str:
     """A table with a line a variant × device, and under it why something failed or was not measured."""
     lines = [
-        "| variant | device | accuracy | drop | size | p50 | speed-up | verdict |",
+        f"| variant | device | {task.headline} | drop | size | p50 | speed-up | verdict |",
         "|--|--|--|--|--|--|--|--|",
     ]
     notes = []
     for name, row in rows:
         metrics = [Metric.from_json(record) for record in row.metrics]
         cells = (
-            name, row.device, with_interval(find_metric(metrics, "accuracy")),
-            fraction(find_metric(metrics, "accuracy_drop")), mebibytes(row.size_bytes),
+            name, row.device, with_interval(find_metric(metrics, task.headline)),
+            fraction(find_metric(metrics, task.drop) if task.drop else None), mebibytes(row.size_bytes),
             milliseconds(row.latency_p50_ms), times(row.speedup), row.verdict,
         )  # fmt: skip
         lines.append(_line(cells))
@@ -36,20 +38,22 @@ def rows_markdown(rows: Sequence[tuple[str, DeviceRow]]) -> str:
 
 def run_markdown(record: dict[str, Any]) -> str:
     """A whole report."""
+    task = task_of_run(record)
     lines = [f"# {record['recipe']}: {record['verdict']}", ""]
-    lines += [*_table(STAGE_COLUMNS, stage_cells(record)), "", *_table(COST_COLUMNS, cost_cells(record)), ""]
+    lines += [*_table(stage_columns(task), stage_cells(record)), "", *_table(COST_COLUMNS, cost_cells(record)), ""]
     remarks = [f"- {line}" for line in remark_lines(record)]
     made = record["made"]
-    lines += [*remarks, *([""] if remarks else []), rows_markdown(rows_of(record)), *_family(members_of(record))]
+    lines += [*remarks, *([""] if remarks else []), rows_markdown(rows_of(record), task)]
+    lines += _family(members_of(record), task)
     return "\n".join([*lines, f"edgetf {made['edgetf']}, commit {made['commit']}.", ""])
 
 
-def _family(members: Sequence[Member]) -> list[str]:
+def _family(members: Sequence[Member], task: Task) -> list[str]:
     """The members of a family, each by its best variant."""
     if not members:
         return []
-    note = "By the best variant of each; ● no other member is both as fast and as accurate."
-    return [*_table(FAMILY_COLUMNS, map(family_cells, members)), "", note, ""]
+    note = "By the best variant of each; ● no other member is both as fast and as good."
+    return [*_table(family_columns(task), map(family_cells, members)), "", note, ""]
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

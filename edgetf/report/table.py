@@ -12,17 +12,19 @@ from rich.text import Text
 from edgetf.core.metrics import Metric, find_metric
 from edgetf.report.cells import (
     COST_COLUMNS,
-    FAMILY_COLUMNS,
-    STAGE_COLUMNS,
-    accuracy_of,
     cost_cells,
     family_cells,
+    family_columns,
+    headline_of,
     stage_cells,
+    stage_columns,
 )
 from edgetf.report.cost import remark_lines
-from edgetf.report.document import rows_of
+from edgetf.report.document import rows_of, task_of_run
 from edgetf.report.family import Member, members_of
 from edgetf.report.words import mebibytes, milliseconds, seconds, signed, times
+from edgetf.tasks.classification import TASK as CLASSIFICATION
+from edgetf.tasks.task import Task
 from edgetf.validation.validate import DeviceRow
 
 _STYLE = {"pass": "green", "fail": "red", "not_measured": "yellow"}
@@ -32,12 +34,12 @@ def run_tables(record: dict[str, Any]) -> Group:
     """The tables of a report, and its verdict."""
     family = members_of(record)
     tables = [stage_table(record), cost_table(record), variant_table(record)]
-    return Group(*tables, *([family_table(family)] if family else []), _summary(record))
+    return Group(*tables, *([family_table(family, task_of_run(record))] if family else []), _summary(record))
 
 
 def stage_table(record: dict[str, Any]) -> Table:
-    """What each stage cost and bought; accuracy and milliseconds are those of its exported file."""
-    return _table(f"{record['recipe']}: stages", STAGE_COLUMNS, stage_cells(record), left=1)
+    """What each stage cost and bought; the task's metric and milliseconds are those of its exported file."""
+    return _table(f"{record['recipe']}: stages", stage_columns(task_of_run(record)), stage_cells(record), left=1)
 
 
 def cost_table(record: dict[str, Any]) -> Table:
@@ -45,9 +47,9 @@ def cost_table(record: dict[str, Any]) -> Table:
     return _table("variants beside the teacher, counted and measured", COST_COLUMNS, cost_cells(record), left=1)
 
 
-def family_table(members: list[Member]) -> Table:
+def family_table(members: list[Member], task: Task) -> Table:
     """The members of a family, each by its best variant; what no other member beats is on the front."""
-    return _table("family, each by its best variant", FAMILY_COLUMNS, map(family_cells, members), left=2)
+    return _table("family, each by its best variant", family_columns(task), map(family_cells, members), left=2)
 
 
 def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> Table:
@@ -60,22 +62,23 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], le
     return table
 
 
-def device_table() -> Table:
+def device_table(task: Task = CLASSIFICATION) -> Table:
     """The columns of a row a variant × device."""
     table = Table(title="variants", title_justify="left")
-    for column in ("variant", "device", "accuracy", "drop", "size", "p50", "p90", "speed-up", "peak RSS", "verdict"):
+    for column in ("variant", "device", task.headline, "drop", "size", "p50", "p90", "speed-up", "peak RSS", "verdict"):
         table.add_column(column, justify="left" if column in {"variant", "device", "verdict"} else "right")
     return table
 
 
-def add_device_row(table: Table, name: str, row: DeviceRow) -> None:
+def add_device_row(table: Table, name: str, row: DeviceRow, task: Task = CLASSIFICATION) -> None:
     """One variant on one device."""
     metrics = [Metric.from_json(record) for record in row.metrics]
+    drop = find_metric(metrics, task.drop) if task.drop else None
     table.add_row(
         Text(name),
         Text(row.device),
-        accuracy_of(row.metrics),
-        signed(find_metric(metrics, "accuracy_drop")),
+        headline_of(row.metrics, task),
+        signed(drop),
         mebibytes(row.size_bytes),
         milliseconds(row.latency_p50_ms),
         milliseconds(row.latency_p90_ms),
@@ -87,9 +90,10 @@ def add_device_row(table: Table, name: str, row: DeviceRow) -> None:
 
 def variant_table(record: dict[str, Any]) -> Table:
     """All variants of a report."""
-    table = device_table()
+    task = task_of_run(record)
+    table = device_table(task)
     for name, row in rows_of(record):
-        add_device_row(table, name, row)
+        add_device_row(table, name, row, task)
     return table
 
 

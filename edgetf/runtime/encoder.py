@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetf.core.errors import ArtifactError, ParityError, needs
+from edgetf.runtime.words import first_tokens
 
 TOKENIZER = "tokenizer.json"
 Ids = list[int]
@@ -18,10 +19,11 @@ Ids = list[int]
 
 @dataclass(frozen=True)
 class Piece:
-    """The ids of one input and their token types, both of length T."""
+    """The ids of one input and their token types, both of length T; `words` begin here, by token and number."""
 
     input_ids: Ids
     token_type_ids: Ids
+    words: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,10 @@ class Batch:
 class Encoder:
     """A tokenizer with the recipe's length rule."""
 
-    def __init__(self, folder: Path, max_length: int, long_texts: str = "truncate", pad_id: int = 0) -> None:
-        """Read ``tokenizer.json`` in `folder`.
+    def __init__(
+        self, folder: Path, max_length: int, long_texts: str = "truncate", pad_id: int = 0, by_word: bool = False
+    ) -> None:
+        """Read ``tokenizer.json`` in `folder`; with `by_word` the pieces say where words begin.
 
         Raises:
             ArtifactError: it is missing or broken.
@@ -72,15 +76,19 @@ class Encoder:
         self.max_length = max_length
         self.long_texts = long_texts
         self.pad_id = pad_id
+        self.by_word = by_word
 
     def pieces(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[list[Piece]]:
         """The pieces of each text: one where it is cut, one or more where it is read in chunks."""
         inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         encoded = self._tokenizer.encode_batch(inputs)
         result = []
-        for first in encoded:
+        for text, first in zip(texts, encoded, strict=True):
             every = [first, *first.overflowing] if self.long_texts == "chunk" else [first]
-            result.append([Piece(list(piece.ids), list(piece.type_ids)) for piece in every])
+            firsts = first_tokens(text, every) if self.by_word else [()] * len(every)
+            result.append(
+                [Piece(list(p.ids), list(p.type_ids), tuple(words)) for p, words in zip(every, firsts, strict=True)]
+            )
         return result
 
     def batch(self, pieces: Sequence[Piece], length: int | None = None) -> Batch:

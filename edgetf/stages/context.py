@@ -10,7 +10,9 @@ from typing import Any
 from edgetf.config.recipe import Recipe
 from edgetf.core.artifact import Artifact
 from edgetf.core.progress import Report
+from edgetf.core.task_names import by_word
 from edgetf.data.dataset import Dataset
+from edgetf.models.heads import Head
 from edgetf.runtime.encoder import Encoder
 
 
@@ -37,6 +39,11 @@ class Context:
         """The same with a teacher that reads the student's tokens."""
         return replace(self, tutor=tutor)
 
+    @property
+    def head(self) -> Head:
+        """What stands on every model of the recipe."""
+        return Head(self.recipe.task, self.recipe.pooling)
+
     def the_teacher(self) -> Artifact:
         """The teacher of a stage that cannot do without one."""
         if self.teacher is None:
@@ -46,12 +53,14 @@ class Context:
     def encoder(self, folder: Path, pad_id: int) -> Encoder:
         """The tokenizer in a folder, with the recipe's length rule."""
         data = self.recipe.data
-        return Encoder(folder, data.max_length, data.long_texts, pad_id)
+        return Encoder(folder, data.max_length, data.long_texts, pad_id, by_word(self.recipe.task))
 
     def input_details(self, pad_id: int) -> dict[str, Any]:
         """How a model's input is made; every artifact carries it."""
-        data = self.recipe.data
+        data, pooling = self.recipe.data, self.recipe.pooling
         return {
+            "task": self.recipe.task,
+            **({"pooling": pooling.model_dump()} if pooling else {}),
             "max_length": data.max_length,
             "long_texts": data.long_texts,
             "pad_id": pad_id,

@@ -12,8 +12,11 @@ from tokenizers import Tokenizer
 from edgetf.core.artifact import Artifact
 from edgetf.core.files import read_json, write_json
 from edgetf.core.metrics import Floats
+from edgetf.core.task_names import CLASSIFICATION, by_word
 from edgetf.models.checkpoint import copy_tokenizer
 from edgetf.runtime.classify import Model
+from edgetf.runtime.words import by_text
+from edgetf.tasks import task_of
 from edgetf.validation.golden import runtime_logits, torch_parity, write_golden
 
 BACKENDS = {"onnx": "ort", "tflite": "litert"}
@@ -65,8 +68,14 @@ def finish(
         max_length=details["max_length"],
         long_texts=details["long_texts"],
         pad_id=details["pad_id"],
+        task=details.get("task", CLASSIFICATION),
     )
     logits = np.asarray(runtime_logits(model, texts, pairs)["logits"])
     parity = torch_parity(model.name, scheme, torch_logits, logits)
-    write_golden(out, texts, pairs, model.encoder().pieces(texts, pairs), torch_logits, logits)
+    pieces = model.encoder().pieces(texts, pairs)
+    if by_word(model.task):
+        rows, torch_rows = by_text(logits, texts), by_text(torch_logits, texts)
+    else:
+        rows, torch_rows = list(logits), list(torch_logits)
+    write_golden(out, texts, pairs, pieces, torch_rows, rows, task_of(model.task).output)
     return {**details, "parity": parity}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from edgetf.core.device import Format, Scheme
+from edgetf.models.heads import CLASSIFIER, Head
 
 
 @dataclass(frozen=True)
@@ -16,3 +18,9 @@ class Deployment:
     threads: int
     seq_len: int
     rewrite: bool = True
+    head: Head = CLASSIFIER
+
+    def record(self) -> dict[str, Any]:
+        """What a measurement depends on, as JSON; a classifier's says nothing of its head."""
+        known = asdict(self)
+        return known if self.head != CLASSIFIER else {name: value for name, value in known.items() if name != "head"}

@@ -30,14 +30,14 @@ def run(config: DistillConfig, source: Artifact, context: Context, out: Path, fi
     The `first` distill stage builds the student from its source, the teacher; a later one goes on with it.
     """
     set_seed(context.recipe.seed)  # a student of another architecture starts at random
-    student = start(source, context) if first else load_classifier(source.path)
+    student = start(source, context) if first else load_classifier(source.path, head=context.head)
     return fit(student, config, source, context, out)
 
 
 def start(source: Artifact, context: Context) -> Any:
     """The student before its first step."""
-    recipe, teacher = context.recipe.student, load_classifier(source.path)
-    student = build_student(recipe, teacher)
+    recipe, teacher = context.recipe.student, load_classifier(source.path, head=context.head)
+    student = build_student(recipe, teacher, context.head)
     if not isinstance(recipe, FromTeacher):
         return student
     wanted = shape_of(student_config(recipe, teacher.config.to_dict()))

@@ -30,7 +30,7 @@ def run(
         ParityError: the converter or the runtime cannot take the model, or its logits differ.
     """
     started = time.monotonic()
-    model = load_classifier(source.path)
+    model = load_classifier(source.path, head=context.head)
     details = {**source.spec.details}
     for name in ("training", "before", "after"):
         details.pop(name, None)
@@ -43,7 +43,8 @@ def run(
         case "tflite":
             model_file = tflite.MODEL
             details |= {"input_dtype": "int32", "lengths": lengths}
-    details["inputs"] = write_graph(model, model_format, out / model_file, config.opset, lengths, config.rewrite)
+    file, rewrite, head = out / model_file, config.rewrite, context.head
+    details["inputs"] = write_graph(model, model_format, file, config.opset, lengths, rewrite, head)
     context.report(1, 2, "checking it in its runtime")
     texts, pairs, torch_logits = _torch_golden(model, source, context)
     details = finish(out, source, model_format, "fp32", model_file, texts, pairs, torch_logits, details)

@@ -1,4 +1,4 @@
-"""Fine-tune: give the teacher a head for the task, with cross-entropy on the labels."""
+"""Fine-tune: give the teacher a head for the task, by the task's loss on the labels."""
 
 from __future__ import annotations
 
@@ -16,4 +16,5 @@ from edgetf.stages.fit import fit
 def run(config: FinetuneConfig, source: Artifact, context: Context, out: Path) -> tuple[Spec, float]:
     """Train the source's encoder and a head on the training rows; gives the spec and the seconds of training."""
     set_seed(context.recipe.seed)  # a new head starts at random
-    return fit(load_classifier(source.path, context.data.label_names), config, source, context, out)
+    model = load_classifier(source.path, context.data.label_names, context.head)
+    return fit(model, config, source, context, out)

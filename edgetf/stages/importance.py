@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from edgetf.algorithms.importance import head_magnitude, mask_gradients, neuron_magnitude
 from edgetf.algorithms.search import fisher
@@ -20,6 +19,7 @@ from edgetf.models.families import family_of
 from edgetf.models.slicing import feed_forwards_of, heads_of, layers_of, linear_at, matching, neurons_of, word_table
 from edgetf.stages.context import Context
 from edgetf.training.batches import encode_split, in_order
+from edgetf.training.lessons import probe_loss
 from edgetf.training.teacher import takes_token_types
 from edgetf.training.threads import choose_threads
 
@@ -87,8 +87,8 @@ def magnitude(model: Any) -> dict[Unit, Tensor]:
 def gradients(model: Any, context: Context, source: Artifact, rows: int) -> dict[Unit, Tensor]:
     """The gradient (N, U) of every row's loss by the masks of the units, of N rows evenly spread over the training set.
 
-    The loss is the cross-entropy with the model's own answer, so that no labels are needed (Kwon et al. 2022 take the
-    labels; at a well-trained model both are near).
+    Where a label is missing, the loss takes the model's own answer (Kwon et al. 2022 take the labels; at a well-trained
+    model both are near).
     """
     torch.set_num_threads(choose_threads("auto"))
     encoder = context.encoder(source.path, int(model.config.pad_token_id or 0))
@@ -104,9 +104,8 @@ def gradients(model: Any, context: Context, source: Artifact, rows: int) -> dict
     for positions, batch in in_order(encoded, encoder, chosen):
         model.zero_grad()
         taken.clear()
-        logits = model(**batch.inputs(takes_token_types(model))).logits
-        labels = torch.where(batch.labels >= 0, batch.labels, logits.argmax(dim=-1))
-        torch.autograd.backward(F.cross_entropy(logits, labels, reduction="sum"))
+        answers = batch.answers(model(**batch.inputs(takes_token_types(model))).logits)
+        torch.autograd.backward(probe_loss(context.recipe.task, answers, batch.labels))
         for unit, activations in taken.items():
             sums = [mask_gradients(a.detach(), a.grad, units[unit]) for a in activations if a.grad is not None]
             found.setdefault(unit, []).append(torch.stack(sums).sum(dim=0))

@@ -107,7 +107,7 @@ def latency_table(config: dict[str, Any], deployment: Deployment, multiple: int,
     packages = ("torch", "onnxruntime", "ai-edge-litert", "ai-edge-quantizer", "litert-torch")
     key = key_of(
         ["latency 2", config["model_type"], shape.hidden_size, shape.head_width, most_heads, sizes,
-         asdict(deployment), machine(), made_with(*packages)["versions"]]
+         deployment.record(), machine(), made_with(*packages)["versions"]]
     )  # fmt: skip
     path = cache_folder() / "latency-tables" / f"{key[:24]}.json"
     if not path.is_file():
@@ -127,7 +127,8 @@ def _measure(
     config: dict[str, Any], deployment: Deployment, heads: list[int], neurons: list[int], report: Report
 ) -> LatencyTable:
     """Export, quantize and time some sizes."""
-    cut = deployment.rewrite and family_of(config["model_type"]).post_norms is not None
+    can_cut = family_of(config["model_type"]).post_norms is not None and deployment.head.reads_first_token
+    cut = deployment.rewrite and can_cut
     some_heads, some_neurons = some(heads, MEASURED), some(neurons, MEASURED)
     few_heads, few_neurons = (some(heads, 3), some(neurons, 3)) if cut else ([], [])
     empty: list[LayerSize] = [(0, 0)] * LAYERS
@@ -172,5 +173,6 @@ def _times(
         records = []
         for number, layers in enumerate(probes.values()):
             report(number, len(probes), "latency table")
-            records.append(write_model(probe_model(config, layers), deployment, Path(folder) / str(number)))
+            probe = probe_model(config, layers, deployment.head)
+            records.append(write_model(probe, deployment, Path(folder) / str(number)))
         return dict(zip(probes, time_models(records, deployment), strict=True))

@@ -18,6 +18,7 @@ from edgetf.algorithms.distillation import attention_loss, attention_scores, hid
 from edgetf.config.training import LossConfig
 from edgetf.core.artifact import Artifact
 from edgetf.core.errors import ConfigError
+from edgetf.core.task_names import by_word
 from edgetf.models.checkpoint import read_config
 from edgetf.models.shapes import shape_of
 from edgetf.models.slicing import model_shape
@@ -28,6 +29,7 @@ from edgetf.stages.transfer import told
 from edgetf.training import processes
 from edgetf.training.batches import TensorBatch
 from edgetf.training.learner import Learner
+from edgetf.training.lessons import has_label, known_labels, label_loss, teacher_terms
 from edgetf.training.loop import Losses
 from edgetf.training.states import States
 from edgetf.training.taps import Taps
@@ -40,7 +42,7 @@ class Objective:
     """The loss of a recipe for one student; `learner` is what is trained, `rows` what it is trained on."""
 
     def __init__(self, config: LossConfig, student: Any, source: Artifact, context: Context) -> None:
-        self.config = config
+        self.config, self.head = config, context.head
         encoder = context.encoder(source.path, int(student.config.pad_token_id or 0))
         self.encoder = encoder
         outputs = Outputs(config, encoder, context)
@@ -53,10 +55,12 @@ class Objective:
                 layer = layer_of(relation_names(names)[-1])
                 _check_relations(config, shape.layers[layer].heads * shape.head_width)
         projected = {kind: theirs.hidden_size for kind in ("hidden", "embedding") if getattr(config, kind)}
+        if self.head.task == "sentence_embeddings" and ours.hidden_size != theirs.hidden_size:
+            projected["pooled"] = theirs.hidden_size
         self.learner = Learner(student, self.wanted.student, projected, ours.hidden_size)
         rows = len(outputs.split)
         self._told = processes.once(lambda: told(context, config.rows, rows)) if config.labels else None
-        self._soft = outputs.logits() if config.logits else None
+        self._soft = outputs.logits() if config.asks_answers else None
         self._stored: States | None = None
         self._states = self._teacher_states(outputs) if self.wanted.teacher else None
 
@@ -74,11 +78,12 @@ class Objective:
     def loss(self, model: Any, batch: TensorBatch, done: float) -> Losses:
         """Every term, weighted; `done` is the share of the steps that are behind."""
         alone = self._layer_alone(done)
-        logits, ours = model(batch, alone)
+        outputs, ours = model(batch, alone)
+        logits = batch.answers(outputs)
         theirs = self._states(batch) if self._states else {}
         terms: Losses = {}
         if alone is None:
-            terms |= self._answers(logits.float(), batch)
+            terms |= self._answers(logits.float(), ours.get("pooled", logits).float(), batch)
             if self.config.relations:
                 terms["relations"] = self._relations(ours, theirs, batch.attention_mask)
             if self.config.embedding:
@@ -94,7 +99,7 @@ class Objective:
     @property
     def answers(self) -> bool:
         """Whether the student learns to answer, so that its dev accuracy says which epoch was best."""
-        return self.config.logits + self.config.labels > 0
+        return self.config.logits + self.config.labels + self.config.similarities > 0
 
     def _layer_alone(self, done: float) -> int | None:
         """The layer whose turn it is while one after the other learns, from the bottom."""
@@ -107,19 +112,20 @@ class Objective:
         first, last = self.config.schedules.get(name, (1.0, 1.0))
         return float(self.config.weights()[name] * (first + (last - first) * done))
 
-    def _answers(self, logits: Tensor, batch: TensorBatch) -> Losses:
+    def _answers(self, logits: Tensor, projected: Tensor, batch: TensorBatch) -> Losses:
         terms: Losses = {}
         if self._soft is not None:
-            terms["logits"] = self._soft.loss(logits, batch.positions)
+            terms |= teacher_terms(self.head.task, self.config, logits, projected, self._soft, batch.numbers)
         if self.config.labels:
             target, known = self._labels(logits, batch)
-            terms["labels"] = F.cross_entropy(logits[known], target[known]) if known.any() else 0 * logits.sum()
+            terms["labels"] = (
+                label_loss(self.head.task, logits[known], target[known]) if known.any() else 0 * logits.sum()
+            )
         return terms
 
     def _labels(self, logits: Tensor, batch: TensorBatch) -> tuple[Tensor, Tensor]:
-        """Class probabilities (B, C), and for which rows (B,) they are known: by a label, or told by an endpoint."""
-        target = F.one_hot(batch.labels.clamp_min(0), logits.shape[1]).to(logits.dtype)
-        known = batch.labels >= 0
+        """The targets, and for which answers (N,) they are known: by a label, or told by an endpoint."""
+        target, known = known_labels(self.head.task, logits, batch.labels)
         if self._told is not None:
             told = self._told_of(batch, self._told).to(logits)
             spoken = ~torch.isnan(told).any(dim=1) & ~known
@@ -131,13 +137,17 @@ class Objective:
         return torch.from_numpy(told[[self.rows.sources[position] for position in batch.positions.tolist()]])
 
     def counts(self, batch: TensorBatch) -> dict[str, float]:
-        """How many rows, tokens or pairs of tokens of a batch the terms are means over."""
+        """How many answers, tokens or pairs of tokens of a batch the terms are means over.
+
+        A part of a batch has none of the pairs of texts that lie in two parts: `similarities` are those of its own.
+        """
         lengths = batch.attention_mask.sum(dim=1)
-        known, tokens, rows = batch.labels >= 0, float(lengths.sum()), float(len(batch))
+        known, tokens, rows = has_label(self.head.task, batch.labels), float(lengths.sum()), float(len(batch))
         if self._told is not None:
             known = known | ~torch.isnan(self._told_of(batch, self._told)).any(dim=1)
         return {
-            "logits": rows,
+            "logits": float(self._soft.given(batch.numbers).sum()) if self._soft and by_word(self.head.task) else rows,
+            "similarities": rows,
             "labels": float(known.sum()),
             "relations": tokens,
             "embedding": tokens,

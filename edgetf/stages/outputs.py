@@ -6,6 +6,7 @@ teacher with the student's tokenizer, where a vocabulary stage gave it another.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +15,7 @@ from edgetf.core.artifact import Artifact, key_of
 from edgetf.core.files import file_sha256
 from edgetf.core.part import Part
 from edgetf.models.checkpoint import fingerprint_of, load_classifier
+from edgetf.models.heads import CLASSIFIER, Head
 from edgetf.runtime.encoder import TOKENIZER, Encoder
 from edgetf.stages.context import Context
 from edgetf.stages.transfer import transfer_rows
@@ -25,13 +27,19 @@ from edgetf.training.teacher import Question, SoftTargets, answer, cached_logits
 class Tutor:
     """A model that is asked, loaded only where something has to be computed."""
 
-    def __init__(self, artifact: Artifact) -> None:
-        self.artifact = artifact
+    def __init__(self, artifact: Artifact, head: Head) -> None:
+        self.artifact, self._head = artifact, head
+
+    @property
+    def fingerprint(self) -> str:
+        """What its answers rest on: the checkpoint, and how it is read where that is not as a classifier."""
+        checkpoint = fingerprint_of(self.artifact)
+        return checkpoint if self._head == CLASSIFIER else key_of([checkpoint, asdict(self._head)])
 
     @cached_property
     def model(self) -> Any:
         """The model, in memory from now on."""
-        return load_classifier(self.artifact.path)
+        return load_classifier(self.artifact.path, head=self._head)
 
 
 class Outputs:
@@ -40,11 +48,11 @@ class Outputs:
     def __init__(self, config: LossConfig, encoder: Encoder, context: Context) -> None:
         self._config, self._encoder, self._context = config, encoder, context
         self.split, self.rows = transfer_rows(context, config.rows, encoder)
-        self.tutor = Tutor(context.tutor or context.the_teacher())
+        self.tutor = Tutor(context.tutor or context.the_teacher(), context.head)
         self._texts = key_of([self.split.texts, self.split.pairs])
 
     def logits(self) -> SoftTargets:
-        """Of every row, or piece."""
+        """Of every row, piece or word."""
         asked, question = self._question()
         return cached_logits(lambda: asked.model, question, self._context.report)
 
@@ -53,13 +61,13 @@ class Outputs:
         wish = self._wish(names)
         store_states(lambda: self.tutor.model, wish, self._context.report)
         processes.meet()
-        self.tutor = Tutor(self.tutor.artifact)
+        self.tutor = Tutor(self.tutor.artifact, self._context.head)
         return States(wish)
 
     def fill(self, names: tuple[str, ...], part: Part) -> int:
         """Write a part of the logits, and of the signals of these names; gives the number of blocks written."""
         written = 0
-        if self._config.logits:
+        if self._config.asks_answers:
             asked, question = self._question()
             written = answer(lambda: asked.model, question, self._context.report, part)
         if names:
@@ -76,7 +84,8 @@ class Outputs:
             encoder = self._context.encoder(teacher.path, teacher.spec.details["pad_id"])
             _, rows = transfer_rows(self._context, self._config.rows, encoder)
         top_k, temperature = self._config.top_k, self._config.temperature
-        return Tutor(chosen), Question(fingerprint_of(chosen), self._texts, rows, encoder, top_k, temperature)
+        asked = Tutor(chosen, self._context.head)
+        return asked, Question(asked.fingerprint, self._texts, rows, encoder, top_k, temperature)
 
     def _wish(self, names: tuple[str, ...]) -> Wish:
         return Wish(fingerprint_of(self.tutor.artifact), self._texts, names, self.rows, self._encoder)

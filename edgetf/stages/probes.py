@@ -14,6 +14,7 @@ from edgetf.core.quiet import quiet
 from edgetf.formats import onnx, tflite
 from edgetf.formats.write import write_graph
 from edgetf.models.families import family_of
+from edgetf.models.heads import CLASSIFIER, Head, build
 from edgetf.models.shapes import RECORD, shape_of
 from edgetf.models.slicing import feed_forwards_of, layers_of, narrow_feed_forward, narrow_heads, narrow_hidden
 from edgetf.stages.deployment import Deployment
@@ -26,19 +27,17 @@ QUANTIZE = {"onnx": onnx.quantize_dynamic_int8, "tflite": tflite.quantize_dynami
 LayerSize = tuple[int, int]  # heads, and neurons of each feed-forward
 
 
-def probe_model(config: dict[str, Any], layers: Sequence[LayerSize]) -> Any:
+def probe_model(config: dict[str, Any], layers: Sequence[LayerSize], head: Head = CLASSIFIER) -> Any:
     """A random model of the family with a small vocabulary and these layers."""
     with quiet():
-        from transformers import AutoConfig, AutoModelForSequenceClassification
+        from transformers import AutoConfig
 
     family, shape = family_of(config["model_type"]), shape_of(config)
     record = {name: value for name, value in config.items() if name not in (RECORD, "model_type", "architectures")}
     record |= {family.num_hidden_layers: len(layers), "vocab_size": WORDS}
     record[family.intermediate_size] = max(1, *(neurons for _, neurons in layers))
     with quiet():
-        model = AutoModelForSequenceClassification.from_config(
-            AutoConfig.for_model(config["model_type"], **record), attn_implementation="eager"
-        ).eval()
+        model = build(AutoConfig.for_model(config["model_type"], **record), head).eval()
     with torch.no_grad():
         for layer, (heads, neurons) in zip(layers_of(model), layers, strict=True):
             narrow_heads(model, layer, range(heads))
@@ -54,7 +53,8 @@ def write_model(model: Any, deployment: Deployment, folder: Path) -> dict[str, A
     """Export and quantize into `folder` as the stages do; gives what the runner needs to know of it."""
     folder.mkdir()
     exported = folder / "exported"
-    write_graph(model, deployment.model_format, exported, OPSET, (deployment.seq_len,), deployment.rewrite)
+    lengths = (deployment.seq_len,)
+    write_graph(model, deployment.model_format, exported, OPSET, lengths, deployment.rewrite, deployment.head)
     quantized = exported
     if deployment.scheme != "fp32" and any(_has_weights(layer) for layer in layers_of(model)):
         quantized = folder / "quantized"

@@ -55,8 +55,8 @@ def run(
     What matters is asked anew each time: a model that has lost units and recovered uses the others differently.
     """
     started = time.monotonic()
-    model = load_classifier(source.path)
-    whole = model if dense is None else load_classifier(dense.path)
+    model = load_classifier(source.path, head=context.head)
+    whole = model if dense is None else load_classifier(dense.path, head=context.head)
     before = model_shape(whole)
     details: dict[str, Any] = {"before": asdict(before)}
     start = model_shape(model)
@@ -69,7 +69,7 @@ def run(
                 _recover(model, config, source, context, folder, details)
                 shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
                 write_json(folder / DONE, {})
-            model = load_classifier(folder)
+            model = load_classifier(folder, head=context.head)
         model = _pruned(model, before, search, config.rounds, config, source, context, out)
     if search and (remark := search.remark()):
         context.say(remark)  # before the training, which may take hours
@@ -110,7 +110,7 @@ def _pruned(
         write_json(folder / DONE, search.found if search else {})
     elif search:
         search.found |= read_json(folder / DONE)
-    return load_classifier(folder)
+    return load_classifier(folder, head=context.head)
 
 
 def share_behind(number: int, rounds: int, schedule: Literal["linear", "cubic"]) -> float:

@@ -16,7 +16,7 @@ from edgetf.formats import onnx, tflite
 from edgetf.formats.onnx import GraphSummary
 from edgetf.stages.context import Context
 from edgetf.stages.deploy import finish
-from edgetf.validation.golden import read_golden
+from edgetf.validation.golden import golden_of
 
 LEAST_SHARE = 0.5  # a recipe that leaves more weights in float than this has failed in silence
 
@@ -41,7 +41,7 @@ def run(scheme: Scheme, source: Artifact, context: Context, out: Path) -> tuple[
             raise ParityError(f"quantize: got a {kind} artifact, allowed: onnx, tflite; export it first")
     share = quantized_share(summary, f"{kind}-{scheme}")
     context.report(1, 2, "checking it in its runtime")
-    golden = read_golden(source.path)
+    golden = golden_of(source)
     details = {**source.spec.details, "quantized_share": share}
     details = finish(out, source, kind, scheme, model_file, golden.texts, golden.pairs, golden.torch_logits, details)
     spec = Spec(kind=kind, model_file=model_file, params=source.spec.params, scheme=scheme, details=details)

@@ -1,6 +1,6 @@
 """The texts that a student learns from: the training rows, unlabelled ones, and augmented ones.
 
-What has no label of its own carries `NO_LABEL`, which the loss leaves out; the teacher says what it means.
+What has no label of its own carries one that says so, which the loss leaves out; the teacher says what it means.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetf.core.errors import ConfigError
-from edgetf.data.dataset import NO_LABEL, Split
+from edgetf.data.dataset import Split
+from edgetf.data.labels import unknown
 from edgetf.models.checkpoint import fingerprint_of
 from edgetf.runtime.encoder import Encoder
 from edgetf.stages.context import Context
@@ -61,7 +62,7 @@ def _augmented(context: Context) -> Split | None:
             config, train.texts, train.pairs, teacher.path, fingerprint_of(teacher), context.report
         )
     )
-    made = Split(texts, pairs, [NO_LABEL] * len(texts))
+    made = Split(texts, pairs, [unknown(context.recipe.task, text) for text in texts])
     data = context.data  # a changed text may have become one of those that are held out
     held_out = {split.identity(row) for split in (data.dev, data.test) for row in range(len(split))}
     return made.select([row for row in range(len(made)) if made.identity(row) not in held_out])

@@ -31,7 +31,7 @@ def run(config: VocabularyConfig, source: Artifact, context: Context, out: Path)
         ConfigError: fewer pieces than must stay, or a wider embedding than there is.
     """
     started = time.monotonic()
-    model = load_classifier(source.path)
+    model = load_classifier(source.path, head=context.head)
     width = word_table(model).shape[1]
     if config.embedding_size is not None and config.embedding_size >= width:
         raise ConfigError(f"vocabulary.embedding_size: got {config.embedding_size}, allowed: under {width}")

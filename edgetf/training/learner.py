@@ -20,7 +20,8 @@ from edgetf.training.taps import Taps
 class Learner(nn.Module):
     """The student and its projections as one model to train.
 
-    `widths` gives, for each kind of signal (``hidden``, ``embedding``) to be projected, the teacher's width.
+    `widths` gives, for each kind of signal (``hidden``, ``embedding``) to be projected, the teacher's width; ``pooled``
+    is the answer where that is a vector of another width than the teacher's.
     """
 
     def __init__(self, student: Any, signals: Iterable[str], widths: Mapping[str, int], hidden_size: int) -> None:
@@ -43,10 +44,15 @@ class Learner(nn.Module):
         return detach
 
     def forward(self, batch: TensorBatch, only_layer: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits (B, C) and the student's signals, projected; with `only_layer` nothing below that layer learns."""
+        """Logits (B, C), or (B, T, C) of every token, and the student's signals, projected.
+
+        With `only_layer` nothing below that layer learns.
+        """
         self._start = only_layer
         logits = self.student(**batch.inputs(self._token_types)).logits
         signals = {name: self._project(name, states) for name, states in self._taps.last.items()}
+        if "pooled" in self.projections:
+            signals["pooled"] = self._project("pooled", logits)
         return logits, signals
 
     def _project(self, name: str, states: Tensor) -> Tensor:

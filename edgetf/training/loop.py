@@ -69,6 +69,7 @@ class Job:
     say: Callable[[str], None]
     counts: Counts | None = None  # None: rows, for every term
     keep_best: bool = True  # else the last epoch's weights, where the score says nothing of what is learned
+    score_name: str = "dev_accuracy"
 
 
 def precision_of(config: TrainingConfig) -> str:
@@ -240,8 +241,8 @@ class _Run:
         progress = self.progress
         score = processes.once(lambda: self.job.evaluate(self.model))
         means = {f"loss_{name}": round(value / progress.counts[name], 5) for name, value in progress.sums.items()}
-        progress.history.append({"epoch": progress.epoch + 1, "dev_accuracy": score, **means})
-        if score > progress.best or not self.job.keep_best:
+        progress.history.append({"epoch": progress.epoch + 1, self.job.score_name: score, **means})
+        if progress.best_epoch < 0 or score > progress.best or not self.job.keep_best:
             progress.best, progress.best_epoch = score, progress.epoch
             self._write("best.pt", self.model.state_dict())
         progress.epoch += 1

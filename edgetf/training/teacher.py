@@ -39,31 +39,30 @@ def takes_token_types(model: Any) -> bool:
 
 
 def infer(model: Any, rows: Rows, encoder: Encoder, only: range | None = None) -> NDArray[np.float32]:
-    """Logits (P, C) of every piece, or of `only` those."""
+    """The answers (N, C) of every piece, or of `only` those; of a word that no piece holds, zeros."""
     model.eval()
     device = next(model.parameters()).device
     only = range(len(rows)) if only is None else only
-    logits = np.zeros((len(only), model.config.num_labels), dtype=np.float32)
+    wanted = rows.answers_of(only)
+    logits = np.zeros((0, 0), dtype=np.float32)
     with torch.inference_mode():
-        for positions, batch in in_order(rows, encoder, only):
-            output = model(**batch.to(device).inputs(takes_token_types(model))).logits
-            logits[[position - only.start for position in positions]] = output.float().cpu().numpy()
+        for _, batch in in_order(rows, encoder, only):
+            found = model(**batch.to(device).inputs(takes_token_types(model))).logits
+            output = batch.answers(found.float().cpu()).numpy()
+            if not logits.shape[1]:  # only the model knows how wide its answers are
+                logits = np.zeros((len(wanted), output.shape[1]), dtype=np.float32)
+            logits[batch.numbers.numpy() - wanted.start] = output
     return logits
 
 
 def by_row(logits: NDArray[np.float32], rows: Rows) -> NDArray[np.float64]:
-    """Mean of a row's pieces: (P, C) to (N, C)."""
+    """Mean of a row's pieces: (P, C) to (N, C); words have an answer each."""
+    if rows.starts is not None:
+        return np.asarray(logits, dtype=np.float64)
     sources = np.asarray(rows.sources)
     sums = np.zeros((sources.max() + 1, logits.shape[1]))
     np.add.at(sums, sources, logits)
     return np.asarray(sums / np.bincount(sources)[:, None])
-
-
-def accuracy(model: Any, rows: Rows, encoder: Encoder) -> float:
-    """Share of the rows that the model classifies right."""
-    logits = by_row(infer(model, rows, encoder), rows)
-    labels = dict(zip(rows.sources, rows.labels, strict=True))
-    return float(np.mean([logits[row].argmax() == label for row, label in labels.items()]))
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,14 @@ class SoftTargets:
     temperature: float
     kept: NDArray[np.int32] | None = None
     rest: NDArray[np.float32] | None = None
+
+    def at(self, positions: Tensor, like: Tensor) -> Tensor:
+        """The teacher's answers (B, C) at these positions, of the dtype and on the device of another tensor."""
+        return torch.from_numpy(self.top[positions.cpu().numpy()]).to(like)
+
+    def given(self, positions: Tensor) -> Tensor:
+        """For which of these positions (B,) there is an answer; a word that the teacher did not read has zeros."""
+        return torch.from_numpy(self.top[positions.cpu().numpy()].any(axis=1))
 
     def loss(self, student: Tensor, positions: Tensor) -> Tensor:
         """The soft-logits loss of a batch of student logits (B, C)."""
@@ -114,7 +121,7 @@ class Question:
 
     @property
     def blocks(self) -> list[tuple[range, Path]]:
-        """The rows of each block of the answer, and its file."""
+        """The pieces of each block of the answer, and its file; it holds what these pieces answer."""
         return [(rows, self.folder / f"block-{k:03}.npz") for k, rows in enumerate(split_rows(len(self.rows)))]
 
 
@@ -144,8 +151,8 @@ def answer(model: Callable[[], Any], question: Question, report: Report, part: P
     todo = missing([file for _, file in blocks], part)
     for done, number in enumerate(todo):
         report(done, len(todo), "blocks of the teacher's logits")
-        rows, file = blocks[number]
-        logits = infer(model().to(processes.device()), question.rows, question.encoder, rows)
+        pieces, file = blocks[number]
+        logits = infer(model().to(processes.device()), question.rows, question.encoder, pieces)
         targets = SoftTargets(logits, question.temperature)
         if question.top_k is not None and question.top_k < logits.shape[1]:
             targets = keep_top(logits, question.top_k, question.temperature)
@@ -162,7 +169,7 @@ def _join(question: Question) -> None:
         first = _read_block(files[0])
         for name in [name for name in _ARRAYS if name in first]:
             with whole_file(question.folder / f"{name}.npy") as place:
-                _write_joined(place, files, name, len(question.rows))
+                _write_joined(place, files, name, question.rows.answers)
     except FileNotFoundError:  # another run has joined them meanwhile
         if not (question.folder / "top.npy").is_file():
             raise
@@ -183,14 +190,14 @@ def _read_block(file: Path) -> dict[str, NDArray[Any]]:
         raise ArtifactError(f"{file}: damaged; remove it and run the same command again") from None
 
 
-def _write_joined(place: Path, files: list[Path], name: str, rows: int) -> None:
-    """One array of all blocks, with so many rows, as a .npy file."""
+def _write_joined(place: Path, files: list[Path], name: str, answers: int) -> None:
+    """One array of all blocks, with so many answers, as a .npy file."""
     with place.open("wb") as stream:
         for number, file in enumerate(files):
             array = _read_block(file)[name]
             if number == 0:
                 kind = np.lib.format.dtype_to_descr(array.dtype)
-                head = {"descr": kind, "fortran_order": False, "shape": (rows, *array.shape[1:])}
+                head = {"descr": kind, "fortran_order": False, "shape": (answers, *array.shape[1:])}
                 np.lib.format.write_array_header_1_0(stream, head)
             stream.write(array.tobytes())
 

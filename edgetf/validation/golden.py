@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import numpy as np
 from edgetf.core.artifact import Artifact
 from edgetf.core.errors import ArtifactError, ParityError
 from edgetf.core.files import read_lines
-from edgetf.core.metrics import Floats, cosine
+from edgetf.core.metrics import Floats, cosine, stacked
+from edgetf.core.task_names import CLASSIFICATION
 from edgetf.runtime.classify import Model
 from edgetf.runtime.encoder import Piece
 from edgetf.targets.local import ask_runner
+from edgetf.tasks import task_of
 
 GOLDEN = "golden.jsonl"
 PARITY_FP32 = 1e-4  # largest difference of a logit, runtime against torch
@@ -39,10 +42,13 @@ def write_golden(
     texts: list[str],
     pairs: list[str] | None,
     pieces: list[list[Piece]],
-    torch_logits: Floats,
-    logits: Floats,
+    torch_logits: Sequence[Floats] | Floats,
+    logits: Sequence[Floats] | Floats,
+    output: str = "logits",
 ) -> None:
-    """Write the file; `logits` come from the runtime, `torch_logits` from the checkpoint, both (N, C)."""
+    """Write the file; `logits` come from the runtime, `torch_logits` from the checkpoint, both (N, C) or, where
+    every word has an answer, (words, C) a text. `output` is what the task calls them.
+    """
     with (folder / GOLDEN).open("w", encoding="utf-8") as stream:
         for row, text in enumerate(texts):
             record: dict[str, Any] = {"text": text}
@@ -50,13 +56,15 @@ def write_golden(
                 record["text_pair"] = pairs[row]
             record["input_ids"] = [piece.input_ids for piece in pieces[row]]
             record["token_type_ids"] = [piece.token_type_ids for piece in pieces[row]]
-            record["logits"] = logits[row].tolist()
-            record["torch_logits"] = torch_logits[row].tolist()
+            if any(piece.words for piece in pieces[row]):
+                record["words"] = [piece.words for piece in pieces[row]]
+            record[output] = logits[row].tolist()
+            record[f"torch_{output}"] = torch_logits[row].tolist()
             stream.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def read_golden(folder: Path) -> Golden:
-    """Read the file.
+def read_golden(folder: Path, output: str = "logits") -> Golden:
+    """Read the file, whose task calls its answers so.
 
     Raises:
         ArtifactError: missing or broken.
@@ -68,11 +76,16 @@ def read_golden(folder: Path) -> Golden:
         return Golden(
             [row["text"] for row in rows],
             pairs,
-            np.asarray([row["torch_logits"] for row in rows], float),
-            np.asarray([row["logits"] for row in rows], float),
+            stacked([row[f"torch_{output}"] for row in rows]),
+            stacked([row[output] for row in rows]),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path}: cannot be read ({error}); run the recipe again") from None
+
+
+def golden_of(artifact: Artifact) -> Golden:
+    """The golden rows of an artifact."""
+    return read_golden(artifact.path, task_of(artifact.spec.details.get("task", CLASSIFICATION)).output)
 
 
 def deployable_model(artifact: Artifact) -> Model:
@@ -94,6 +107,7 @@ def deployable_model(artifact: Artifact) -> Model:
             max_length=details["max_length"],
             long_texts=details["long_texts"],
             pad_id=details["pad_id"],
+            task=details.get("task", CLASSIFICATION),
         )
     except KeyError as error:
         raise ArtifactError(f"{artifact.path}: its manifest lacks {error} in `details`; make it again") from None
@@ -137,5 +151,7 @@ def same_file_parity(scheme: str, golden: Floats, logits: Floats) -> str | None:
         return None if difference <= PARITY_FP32 else f"parity: logits moved by {difference:.2g} since it was made"
     if np.array_equal(golden, logits):
         return None
+    if golden.shape[1] == 1:  # the sign of a single number says nothing; the texts together do
+        golden, logits = golden.T, logits.T
     lowest = float(cosine(golden - golden.mean(), logits - logits.mean()).min())
     return None if lowest >= COSINE_SAME_FILE else f"parity: cosine {lowest:.3f} with the golden logits"

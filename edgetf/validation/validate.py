@@ -13,12 +13,12 @@ from edgetf.core.artifact import Artifact, open_verified
 from edgetf.core.budget import Check, Verdict, check_budget, overall
 from edgetf.core.device import DeviceProfile
 from edgetf.core.errors import ArtifactError
-from edgetf.core.metrics import Metric, compare_with_teacher, percentile, ratio_interval
+from edgetf.core.metrics import Metric, percentile, ratio_interval
 from edgetf.runtime.classify import Model
 from edgetf.runtime.timing import is_noisy
 from edgetf.targets.local import ask_runner
 from edgetf.validation.evaluation import Evaluation, read_evaluation
-from edgetf.validation.golden import deployable_model, read_golden, runtime_logits, same_file_parity
+from edgetf.validation.golden import deployable_model, golden_of, runtime_logits, same_file_parity
 
 MIB = 1 << 20
 Tick = Callable[[int, int], None]
@@ -103,18 +103,19 @@ def validate(
         return judged(row, budget)
     row.problems = _check_parity(row, artifact, model, settings)
     if reference is not None:
-        rows = read_evaluation(reference.path)
+        details = reference.spec.details
+        rows = read_evaluation(reference.path, model.task, details.get("label_names", ()))
         row.metrics = [metric.to_json() for metric in _measure_accuracy(row, model, rows, settings, tick)]
         problem = rows.baseline_problem()
         row.problems += [problem] if problem else []
-    _measure_latency(row, model, reference, settings)
+    _measure_latency(row, artifact, reference, settings)
     row.size_bytes = artifact.manifest.size_bytes
     row.reference_size_bytes = reference.manifest.size_bytes if reference else None
     return judged(row, budget)
 
 
 def _check_parity(row: DeviceRow, artifact: Artifact, model: Model, settings: Settings) -> list[str]:
-    golden = read_golden(artifact.path)
+    golden = golden_of(artifact)
     answer = runtime_logits(model, golden.texts, golden.pairs, settings.threads)
     _take_memory(row, answer)
     problem = same_file_parity(artifact.spec.scheme, golden.logits, np.asarray(answer["logits"]))
@@ -139,23 +140,22 @@ def _measure_accuracy(
     }
     answer = ask_runner(request, tick)
     logits = np.asarray(answer["logits"])
-    if logits.shape != rows.teacher_logits.shape:
+    if not rows.fits(logits):
         raise ArtifactError(f"{model.name}: {logits.shape[1]} classes, its teacher has {rows.classes}")
     _take_memory(row, answer)
-    predicted = np.asarray(logits.argmax(axis=1), dtype=np.int64)
-    return compare_with_teacher(predicted, rows.teacher, rows.labels, rows.classes)
+    return rows.compare(logits)
 
 
-def _measure_latency(row: DeviceRow, model: Model, reference: Artifact | None, settings: Settings) -> None:
-    models = [model] if reference is None else [model, deployable_model(reference)]
-    golden = read_golden(model.folder)
+def _measure_latency(row: DeviceRow, artifact: Artifact, reference: Artifact | None, settings: Settings) -> None:
+    models = [deployable_model(each) for each in (artifact, reference) if each is not None]
+    golden = golden_of(artifact)
     answer = ask_runner(
         {
             "do": "bench",
             "models": [{**vars(m), "folder": str(m.folder)} for m in models],
             "threads": settings.threads,
             "samples": settings.samples,
-            "seq_len": settings.seq_len or model.max_length,
+            "seq_len": settings.seq_len or models[0].max_length,
             "text": max(golden.texts, key=len),
         }
     )

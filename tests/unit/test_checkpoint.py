@@ -23,13 +23,13 @@ from edgetf.models.checkpoint import (
     align_labels,
     copy_checkpoint,
     copy_tokenizer,
-    has_head,
     label_names,
     load_classifier,
     locate_teacher,
     read_config,
     save_classifier,
 )
+from edgetf.models.heads import has_head
 from edgetf.models.slicing import layers_of
 from edgetf.runtime.encoder import Encoder
 

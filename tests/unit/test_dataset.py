@@ -14,7 +14,8 @@ from tiny import LABELS, tiny_dataset, tiny_rows, write_csv
 
 from edgetf.config.data import DataConfig, SplitConfig
 from edgetf.core.errors import ConfigError, DataError
-from edgetf.data.dataset import NO_LABEL, Dataset, Split, _label_order, load_dataset, refuse_leaks, renumbered
+from edgetf.data.dataset import Dataset, Split, load_dataset, refuse_leaks, renumbered
+from edgetf.data.labels import NO_LABEL, _label_order
 
 Rows = Sequence[tuple[str, str]]
 

@@ -27,7 +27,8 @@ from edgetf.core.artifact import Artifact, Spec, seal
 from edgetf.core.errors import ArtifactError, ConfigError
 from edgetf.core.part import Part
 from edgetf.core.places import cache_folder
-from edgetf.data.dataset import NO_LABEL, Split
+from edgetf.data.dataset import Split
+from edgetf.data.labels import NO_LABEL
 from edgetf.models.checkpoint import WEIGHTS, copy_checkpoint, load_classifier, save_classifier
 from edgetf.models.modules import FactorizedEmbedding
 from edgetf.models.slicing import layers_of, linear_at, model_shape, word_table
@@ -417,7 +418,7 @@ class TestCachedStates:
         assert len(list(folder.iterdir())) <= before
 
 
-def forbidden(*arguments: Any) -> Any:
+def forbidden(*arguments: Any, **options: Any) -> Any:
     raise AssertionError("this must not be called")
 
 

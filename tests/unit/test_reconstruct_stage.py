@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tiny import FAMILY_NAMES, LABELS, tiny_classifier, tiny_dataset
+from tiny import FAMILY_NAMES, LABELS, accuracy, tiny_classifier, tiny_dataset
 from torch import Tensor, nn
 
 from edgetf.config.recipe import Recipe
@@ -27,7 +27,7 @@ from edgetf.stages.importance import HIDDEN, Unit
 from edgetf.stages.reconstruct import RIDGE, reconstruct
 from edgetf.stages.shrink import Kept, narrow
 from edgetf.training.batches import TensorBatch, encode_split, in_order
-from edgetf.training.teacher import accuracy, infer, takes_token_types
+from edgetf.training.teacher import infer, takes_token_types
 
 torch.set_num_threads(1)
 

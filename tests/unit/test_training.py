@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import FAMILY_NAMES, tiny_classifier, tiny_dataset
+from tiny import FAMILY_NAMES, accuracy, tiny_classifier, tiny_dataset
 from torch.nn import functional as F
 
 from edgetf.config.stages import FinetuneConfig
@@ -22,7 +22,7 @@ from edgetf.training import blocks, threads
 from edgetf.training import teacher as teacher_module
 from edgetf.training.batches import Rows, TensorBatch, encode_split
 from edgetf.training.loop import Job, Losses, Progress, precision_of, train
-from edgetf.training.teacher import Question, accuracy, answer, by_row, cached_logits, infer, takes_token_types
+from edgetf.training.teacher import Question, answer, by_row, cached_logits, infer, takes_token_types
 
 torch.set_num_threads(1)
 

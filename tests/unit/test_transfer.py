@@ -16,7 +16,7 @@ from edgetf.config.recipe import Recipe
 from edgetf.config.stages import DistillConfig
 from edgetf.core.artifact import Artifact, Spec, seal
 from edgetf.core.errors import ConfigError
-from edgetf.data.dataset import NO_LABEL
+from edgetf.data.labels import NO_LABEL
 from edgetf.models.checkpoint import WEIGHTS, copy_checkpoint, load_classifier
 from edgetf.stages.context import Context
 from edgetf.stages.objective import Objective
