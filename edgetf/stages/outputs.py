@@ -1,7 +1,8 @@
 """What the teacher says of the texts that a stage learns from, kept on disk: its logits, and the states of its tokens.
 
-The logits come from the teacher on its own tokens. States are compared token by token, so they come from the tutor: the
-teacher with the student's tokenizer, where a vocabulary stage gave it another.
+The logits come from the teacher on its own tokens, and so do stored states of the first token alone. Other states are
+compared token by token, so they come from the tutor: the teacher with the student's tokenizer, where a vocabulary
+stage gave it another.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from edgetf.runtime.encoder import TOKENIZER, Encoder
 from edgetf.stages.context import Context
 from edgetf.stages.transfer import transfer_rows
 from edgetf.training import processes
+from edgetf.training.batches import Rows
 from edgetf.training.states import States, Wish, store_states
 from edgetf.training.teacher import Question, SoftTargets, answer, cached_logits
 
@@ -58,8 +60,8 @@ class Outputs:
 
     def states(self, names: tuple[str, ...]) -> States:
         """The signals of these names, of every piece; a student that learns from them needs no teacher in memory."""
-        wish = self._wish(names)
-        store_states(lambda: self.tutor.model, wish, self._context.report)
+        asked, wish = self._wish(names)
+        store_states(lambda: asked.model, wish, self._context.report)
         processes.meet()
         self.tutor = Tutor(self.tutor.artifact, self._context.head)
         return States(wish)
@@ -71,24 +73,31 @@ class Outputs:
             asked, question = self._question()
             written = answer(lambda: asked.model, question, self._context.report, part)
         if names:
-            written += store_states(lambda: self.tutor.model, self._wish(names), self._context.report, part)
+            asked, wish = self._wish(names)
+            written += store_states(lambda: asked.model, wish, self._context.report, part)
         return written
 
     def _question(self) -> tuple[Tutor, Question]:
-        """Who gives the logits: the teacher on its own tokens, where pieces and rows are the same thing."""
-        teacher, tutor = self._context.the_teacher(), self.tutor.artifact
-        same = teacher is tutor or file_sha256(teacher.path / TOKENIZER) == file_sha256(tutor.path / TOKENIZER)
-        chosen = teacher if same or self._encoder.long_texts == "truncate" else tutor
-        rows, encoder = self.rows, self._encoder
-        if chosen is teacher and not same:
-            encoder = self._context.encoder(teacher.path, teacher.spec.details["pad_id"])
-            _, rows = transfer_rows(self._context, self._config.rows, encoder)
+        """Who gives the logits, and on which tokens."""
+        asked, rows, encoder = self._own_tokens()
         top_k, temperature = self._config.top_k, self._config.temperature
-        asked = Tutor(chosen, self._context.head)
         return asked, Question(asked.fingerprint, self._texts, rows, encoder, top_k, temperature)
 
-    def _wish(self, names: tuple[str, ...]) -> Wish:
-        return Wish(fingerprint_of(self.tutor.artifact), self._texts, names, self.rows, self._encoder)
+    def _wish(self, names: tuple[str, ...]) -> tuple[Tutor, Wish]:
+        """Who gives the states, and on which tokens."""
+        first_only = all(name.startswith("hidden.") for name in names) and self._config.hidden_tokens == "first"
+        asked, rows, encoder = self._own_tokens() if first_only else (self.tutor, self.rows, self._encoder)
+        return asked, Wish(fingerprint_of(asked.artifact), self._texts, names, rows, encoder, first_only)
+
+    def _own_tokens(self) -> tuple[Tutor, Rows, Encoder]:
+        """The teacher and the pieces of its own tokens, where pieces and rows are the same thing; else the tutor."""
+        teacher, tutor = self._context.the_teacher(), self.tutor.artifact
+        if teacher is tutor or file_sha256(teacher.path / TOKENIZER) == file_sha256(tutor.path / TOKENIZER):
+            return Tutor(teacher, self._context.head), self.rows, self._encoder
+        if self._encoder.long_texts != "truncate":
+            return self.tutor, self.rows, self._encoder
+        encoder = self._context.encoder(teacher.path, teacher.spec.details["pad_id"])
+        return Tutor(teacher, self._context.head), transfer_rows(self._context, self._config.rows, encoder)[1], encoder
 
 
 def fill_outputs(config: LossConfig, names: tuple[str, ...], source: Artifact, context: Context, part: Part) -> int:
