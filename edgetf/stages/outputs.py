@@ -11,7 +11,9 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
-from edgetf.config.training import LossConfig
+import torch
+
+from edgetf.config.training import LossConfig, TrainingConfig
 from edgetf.core.artifact import Artifact, key_of
 from edgetf.core.files import file_sha256
 from edgetf.core.part import Part
@@ -22,26 +24,37 @@ from edgetf.stages.context import Context
 from edgetf.stages.transfer import transfer_rows
 from edgetf.training import processes
 from edgetf.training.batches import Rows
+from edgetf.training.loop import precision_of
 from edgetf.training.states import States, Wish, store_states
 from edgetf.training.teacher import Question, SoftTargets, answer, cached_logits
 
 
 class Tutor:
-    """A model that is asked, loaded only where something has to be computed."""
+    """A model that is asked, loaded only where something has to be computed, and run as precisely as a student is."""
 
-    def __init__(self, artifact: Artifact, head: Head) -> None:
-        self.artifact, self._head = artifact, head
+    def __init__(self, artifact: Artifact, head: Head, precision: str = "no") -> None:
+        self.artifact, self._head, self._precision = artifact, head, precision
+
+    @property
+    def states_fingerprint(self) -> str:
+        """What its states rest on: the checkpoint, and the precision where it is not that of the weights."""
+        checkpoint = fingerprint_of(self.artifact)
+        return checkpoint if self._precision == "no" else key_of([checkpoint, self._precision])
 
     @property
     def fingerprint(self) -> str:
-        """What its answers rest on: the checkpoint, and how it is read where that is not as a classifier."""
-        checkpoint = fingerprint_of(self.artifact)
-        return checkpoint if self._head == CLASSIFIER else key_of([checkpoint, asdict(self._head)])
+        """What its answers rest on: the same, and how it is read where that is not as a classifier."""
+        states = self.states_fingerprint
+        return states if self._head == CLASSIFIER else key_of([states, asdict(self._head)])
 
     @cached_property
     def model(self) -> Any:
         """The model, in memory from now on."""
-        return load_classifier(self.artifact.path, head=self._head)
+        model = load_classifier(self.artifact.path, head=self._head)
+        if self._precision != "no":
+            half = torch.float16 if self._precision == "fp16" else torch.bfloat16
+            model.forward = torch.autocast(processes.device().type, half)(model.forward)
+        return model
 
 
 class Outputs:
@@ -50,8 +63,12 @@ class Outputs:
     def __init__(self, config: LossConfig, encoder: Encoder, context: Context) -> None:
         self._config, self._encoder, self._context = config, encoder, context
         self.split, self.rows = transfer_rows(context, config.rows, encoder)
-        self.tutor = Tutor(context.tutor or context.the_teacher(), context.head)
+        self._precision = precision_of(config) if isinstance(config, TrainingConfig) else "no"
+        self.tutor = self._ask(context.tutor or context.the_teacher())
         self._texts = key_of([self.split.texts, self.split.pairs])
+
+    def _ask(self, artifact: Artifact) -> Tutor:
+        return Tutor(artifact, self._context.head, self._precision)
 
     def logits(self) -> SoftTargets:
         """Of every row, piece or word."""
@@ -63,7 +80,7 @@ class Outputs:
         asked, wish = self._wish(names)
         store_states(lambda: asked.model, wish, self._context.report)
         processes.meet()
-        self.tutor = Tutor(self.tutor.artifact, self._context.head)
+        self.tutor = self._ask(self.tutor.artifact)
         return States(wish)
 
     def fill(self, names: tuple[str, ...], part: Part) -> int:
@@ -87,17 +104,17 @@ class Outputs:
         """Who gives the states, and on which tokens."""
         first_only = all(name.startswith("hidden.") for name in names) and self._config.hidden_tokens == "first"
         asked, rows, encoder = self._own_tokens() if first_only else (self.tutor, self.rows, self._encoder)
-        return asked, Wish(fingerprint_of(asked.artifact), self._texts, names, rows, encoder, first_only)
+        return asked, Wish(asked.states_fingerprint, self._texts, names, rows, encoder, first_only)
 
     def _own_tokens(self) -> tuple[Tutor, Rows, Encoder]:
         """The teacher and the pieces of its own tokens, where pieces and rows are the same thing; else the tutor."""
         teacher, tutor = self._context.the_teacher(), self.tutor.artifact
         if teacher is tutor or file_sha256(teacher.path / TOKENIZER) == file_sha256(tutor.path / TOKENIZER):
-            return Tutor(teacher, self._context.head), self.rows, self._encoder
+            return self._ask(teacher), self.rows, self._encoder
         if self._encoder.long_texts != "truncate":
             return self.tutor, self.rows, self._encoder
         encoder = self._context.encoder(teacher.path, teacher.spec.details["pad_id"])
-        return Tutor(teacher, self._context.head), transfer_rows(self._context, self._config.rows, encoder)[1], encoder
+        return self._ask(teacher), transfer_rows(self._context, self._config.rows, encoder)[1], encoder
 
 
 def fill_outputs(config: LossConfig, names: tuple[str, ...], source: Artifact, context: Context, part: Part) -> int:

@@ -424,6 +424,30 @@ def forbidden(*arguments: Any, **options: Any) -> Any:
     raise AssertionError("this must not be called")
 
 
+class TestPrecision:
+    @pytest.mark.parametrize("cached", [False, True])
+    def test_a_teacher_asked_in_half_precision_says_nearly_the_same(self, teacher: Artifact, cached: bool) -> None:
+        config = DistillConfig(**{**TRAINING, **STATES, "relation_heads": 4, "cache_states": cached})
+        found = []
+        for precision in ("fp32", "bf16"):
+            student = load_classifier(teacher.path)
+            chosen = config.model_copy(update={"precision": precision})
+            made = Objective(chosen, student, teacher, context_of(teacher))
+            batch = batches_of(made)[0]
+            assert made._soft is not None and made._states is not None
+            found.append({"top": torch.from_numpy(made._soft.top.copy()), **made._states(batch)})
+            made.close()
+        whole, half = found
+        assert whole.keys() == half.keys()
+        for name, states in whole.items():
+            torch.testing.assert_close(half[name].float(), states.float(), rtol=0.05, atol=0.05)
+        assert not torch.equal(whole["top"], half["top"])  # asked anew, not read from the cache of the other
+
+    def test_a_student_learns_from_it(self, teacher: Artifact, tmp_path: Path) -> None:
+        made = distilled(teacher, tmp_path / "2", **{**STATES, "relation_heads": 4, "precision": "bf16"})
+        assert all(np.isfinite(losses_of(made, term)).all() for term in ("logits", "hidden", "attention", "total"))
+
+
 class TestTargets:
     def test_fewer_classes_say_less(self, teacher: Artifact) -> None:
         """A KL over classes that are joined is at most that over all of them, and nearer the more are kept apart."""
