@@ -95,7 +95,7 @@ def make_plan(recipe: Recipe, allow_larger: bool = False) -> Plan:
         family_of(config["model_type"])
         configs = student_configs(recipe, teacher_config)
         problems += shape_problems(recipe, teacher_config)
-        problems += _width_problems(recipe, [*configs.values(), teacher_config])
+        problems += _width_problems(recipe, teacher_config, list(configs.values()))
     except ConfigError as error:
         problems += error.problems
     if problems:
@@ -124,11 +124,12 @@ def _refuse_larger(student: Student, teacher: Cost) -> None:
     )
 
 
-def _width_problems(recipe: Recipe, models: list[Config]) -> list[str]:
-    """A budget for the cosine of vectors that are not all as wide."""
-    widths = sorted({shape_of(config).hidden_size for config in models})
-    if "cosine" not in recipe.budget or len(widths) == 1:
+def _width_problems(recipe: Recipe, teacher: Config, students: list[Config]) -> list[str]:
+    """A budget for the cosine of vectors that are not as wide as the teacher's."""
+    own, widths = shape_of(teacher).hidden_size, {shape_of(config).hidden_size for config in students}
+    if "cosine" not in recipe.budget or widths == {own}:
         return []
     return [
-        f"budget.cosine: vectors of {widths[0]} and of {widths[-1]} numbers have no cosine; take similarity_spearman"
+        f"budget.cosine: vectors of {min(widths)} and of the teacher's {own} numbers have no cosine; "
+        "take similarity_spearman"
     ]

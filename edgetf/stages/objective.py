@@ -139,7 +139,7 @@ class Objective:
     def counts(self, batch: TensorBatch) -> dict[str, float]:
         """How many answers, tokens or pairs of tokens of a batch the terms are means over.
 
-        A part of a batch has none of the pairs of texts that lie in two parts: `similarities` are those of its own.
+        Similarities weigh by rows: the parts of a batch lack the pairs of texts that lie in two of them.
         """
         lengths = batch.attention_mask.sum(dim=1)
         known, tokens, rows = has_label(self.head.task, batch.labels), float(lengths.sum()), float(len(batch))

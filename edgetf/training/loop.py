@@ -4,7 +4,8 @@ Its state is saved every few seconds into ``checkpoint/`` of the unfinished arti
 the step where it was, and ends with the very weights that it would have had.
 
 Several processes share every batch. Each takes some of its rows, and the gradients are summed, weighted so that the sum
-is the gradient of the whole batch, however it was split. So their number can change when a run is resumed.
+is the gradient of the whole batch, however it was split. So their number can change when a run is resumed. A term over
+pairs of rows is the exception: the pairs of two processes' rows are left out of it.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import Cli, environment
-from tiny import tiny_classifier, tiny_rows
+from tiny import tiny_classifier, tiny_rows, tiny_scores, tiny_tagged
 
 from edgetf.core.artifact import load, open_verified
 
@@ -142,6 +142,75 @@ def test_two_give_what_one_gives(
         wanted = load_file(one.model_path)
         for name, weights in load_file(other.model_path).items():
             assert name.endswith("key.bias") or abs(weights - wanted[name]).mean() < 1e-5, (stage, name)
+
+
+def task_recipe(folder: Path, task: str) -> Path:
+    """A recipe of another task, without dropout; rows of unlike lengths, so that words do not split evenly."""
+    teacher = tiny_classifier("bert", folder / "teacher")
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (teacher / "config.json").write_text(json.dumps({**read(teacher / "config.json"), **still}))
+    training = {"epochs": 2, "batch_size": 17, "learning_rate": 0.003, "threads": 1}
+    target = {"params": [0.6, 0.4]} if task == "token_classification" else {"params": 0.6}
+    stages: list[dict[str, Any]] = [
+        {"stage": "distill", **training, "hidden": 0.1},
+        {"stage": "prune", **training, "epochs": 1, "round_to": 8, "target": target},
+        {"stage": "export", "formats": ["onnx"]},
+    ]
+    rows: list[dict[str, Any]]
+    match task:
+        case "token_classification":
+            rows = [{"tokens": words, "tags": tags} for words, tags in tiny_tagged(200)]
+        case "regression":
+            rows = [{"text": text, "label": number} for text, number in tiny_scores(200)]
+        case _:
+            rows = [{"text": text} for text, _ in tiny_rows(200)]
+    if task != "sentence_embeddings":
+        stages.insert(0, {"stage": "finetune", **training, "epochs": 6})
+    source = folder / "rows.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = folder / "task.yaml"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "task": task,
+                "teacher": {"source": str(teacher)},
+                "data": {"source": str(source), "max_length": 16},
+                "student": {"num_hidden_layers": 1},
+                "stages": stages,
+                "validation": {"samples": 30},
+            }
+        )
+    )
+    return path
+
+
+@pytest.mark.parametrize("task", ["token_classification", "regression", "sentence_embeddings"])
+def test_other_tasks_give_the_same_with_two(cli: Cli, tmp_path: Path, task: str) -> None:
+    """Means over words, numbers and vectors; a teacher that so few steps taught little may fail its baseline."""
+    recipe = task_recipe(tmp_path, task)
+    alone = subprocess.run(
+        [sys.executable, "-m", "edgetf", "compress", f"recipe={recipe}", "--out", str(tmp_path / "one")],
+        env=environment(tmp_path / "one-cache"), capture_output=True, text=True, timeout=500,
+    )  # fmt: skip
+    with two(tmp_path / "two-cache", [f"recipe={recipe}", "--out", tmp_path / "two"]) as processes:
+        codes, _, err = ends(processes)
+    assert codes == [alone.returncode] * 2, err
+    made = [path for path in sorted((tmp_path / "one").glob("[1-9]-*")) if load(path).spec.details.get("training")]
+    assert len(made) == {"token_classification": 4, "regression": 3, "sentence_embeddings": 2}[task]
+    for path in made:
+        ours, theirs = (load(folder / path.name).spec for folder in (tmp_path / "one", tmp_path / "two"))
+        histories = zip(ours.details["training"]["history"], theirs.details["training"]["history"], strict=True)
+        for one, other in histories:
+            assert other == pytest.approx(one, abs=1e-3, rel=1e-3), path.name
+    cli("report", tmp_path / "two", "--markdown", tmp_path / "report.md")
+    report = (tmp_path / "report.md").read_text()
+    headline = {"token_classification": "f1", "regression": "pearson"}.get(task, "similarity_spearman")
+    assert f"| stage | {headline} | parameters |" in report and "accuracy" not in report
+    if task == "token_classification":
+        assert "| member | variant | f1 | drop |" in report
+        for member in ("0.6params", "0.4params"):
+            (row,) = [line.split(" | ") for line in report.splitlines() if line.startswith(f"| {member} |")]
+            assert "±" in row[2] and row[3][0] in "+-"
 
 
 def test_a_wrong_recipe_is_2_in_both(recipe: Path, cache: Path, tmp_path: Path) -> None:

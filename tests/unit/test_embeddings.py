@@ -17,18 +17,20 @@ from edgetf.config.recipe import Recipe
 from edgetf.config.student import MobileBert
 from edgetf.config.tasks import PoolingConfig
 from edgetf.config.training import LossConfig
+from edgetf.core.artifact import Spec, seal
 from edgetf.core.bootstrap import draws
 from edgetf.core.correlation import pearson, ranks
 from edgetf.core.metrics import Metric
 from edgetf.data.dataset import load_dataset
 from edgetf.formats.write import write_graph
-from edgetf.models.checkpoint import load_classifier, save_classifier
+from edgetf.models.checkpoint import WEIGHTS, copy_checkpoint, fingerprint_of, load_classifier, save_classifier
 from edgetf.models.embedder import pool
-from edgetf.models.heads import Head
+from edgetf.models.heads import CLASSIFIER, Head
 from edgetf.models.slicing import layers_of, model_shape, narrow_heads, narrow_hidden
 from edgetf.models.students import build_student
 from edgetf.runtime.encoder import Batch
 from edgetf.runtime.ort import OrtBackend
+from edgetf.stages.outputs import Tutor
 from edgetf.tasks import task_of
 from edgetf.tasks.embeddings import cosines, nearest, similarity_spearman
 from edgetf.training.batches import TensorBatch
@@ -118,6 +120,20 @@ class TestEmbedder:
         )  # fmt: skip
         student = build_student(small, embedder("bert", tmp_path), MEAN)
         assert vectors_of(student, random_batch(2, 5, pad_id=0)).shape == (2, 16)
+
+
+class TestTutor:
+    def test_what_it_says_rests_on_the_pooling(self, tmp_path: Path) -> None:
+        """The same files answer otherwise as a classifier, and by another pooling."""
+        source = tiny_classifier("bert", tmp_path / "source")
+
+        def write(out: Path) -> tuple[Spec, float]:
+            return Spec("torch", WEIGHTS, copy_checkpoint(source, out)), 0.0
+
+        teacher = seal(tmp_path / "0-teacher", stage="teacher", key="", parents=(), made={}, write=write)
+        heads = [CLASSIFIER, MEAN, FIRST, Head("sentence_embeddings", PoolingConfig(normalize=False))]
+        assert len({Tutor(teacher, head).fingerprint for head in heads}) == 4
+        assert Tutor(teacher, CLASSIFIER).fingerprint == fingerprint_of(teacher)
 
 
 class TestExport:

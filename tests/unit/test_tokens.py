@@ -27,9 +27,10 @@ from edgetf.runtime.encoder import Batch, Encoder
 from edgetf.runtime.words import by_text, first_tokens, word_answers, words_of
 from edgetf.tasks import task_of
 from edgetf.tasks.tokens import spaced, tag_numbers
+from edgetf.training import blocks
 from edgetf.training.batches import Collator, Rows, TensorBatch, encode_split
 from edgetf.training.lessons import known_labels, label_loss, teacher_terms
-from edgetf.training.teacher import SoftTargets, by_row, infer
+from edgetf.training.teacher import Question, SoftTargets, by_row, cached_logits, infer, keep_top
 from edgetf.validation.evaluation import Evaluation, read_evaluation, write_evaluation
 
 TASK = task_of("token_classification")
@@ -137,6 +138,22 @@ class TestBatches:
         words = [rows.pieces[k].input_ids[token] for k in (2, 0) for token, _ in rows.pieces[k].words]
         assert batch.answers(outputs)[:, 0].tolist() == words
 
+    @pytest.mark.parametrize("count", [1, 2, 3, 4])
+    def test_parts_have_the_words_of_their_rows(self, folder: Path, count: int) -> None:
+        encoder = encoder_of(folder)
+        batch = TensorBatch(**Collator(encode_split(self.SPLIT, encoder), encoder)([2, 0, 1]))
+        outputs = torch.randn(*batch.input_ids.shape, 7)
+        wanted = {int(number): row for number, row in zip(batch.numbers, batch.answers(outputs), strict=True)}
+        labels = dict(zip(batch.numbers.tolist(), batch.labels.tolist(), strict=True))
+        seen: list[int] = []
+        for index in range(count):
+            part = batch.part(index, count)
+            answers = part.answers(outputs[index::count])
+            for number, label, answer in zip(part.numbers.tolist(), part.labels.tolist(), answers, strict=True):
+                assert torch.equal(answer, wanted[number]) and label == labels[number]
+                seen.append(number)
+        assert sorted(seen) == list(range(10))
+
     def test_a_batch_of_texts_is_as_it_was(self, folder: Path) -> None:
         encoder = Encoder(folder, 16)
         batch = TensorBatch(**Collator(encode_split(Split(TEXTS, None, [0, 1, 2]), encoder), encoder)([1, 2]))
@@ -171,6 +188,29 @@ class TestBatches:
                 for _, word in piece.words]  # fmt: skip
         assert sorted(np.flatnonzero(found.any(axis=1)).tolist()) == sorted(read)
         assert len(read) == (10 if long_texts == "chunk" else 3 + 1 + 3)
+
+
+class TestBlocks:
+    @pytest.mark.parametrize("long_texts", ["truncate", "chunk"])
+    @pytest.mark.parametrize("top_k", [None, 2])
+    def test_a_teacher_in_blocks_says_the_same(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long_texts: str, top_k: int | None
+    ) -> None:
+        """Blocks of two pieces: texts of several, texts that are cut, and some without a word at every edge."""
+        texts = ["\x07", *TEXTS, "\x07 bank \x07", "\x07", "storm in the market xy goal"]
+        model = load_classifier(tiny_classifier("bert", tmp_path), NAMES, HEAD)
+        encoder = encoder_of(folder, 5, long_texts)
+        rows = encode_split(Split(texts, None, [[0] * len(words_of(text)) for text in texts]), encoder)
+        monkeypatch.setenv("EDGETF_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(blocks, "LEAST", 2)
+        question = Question("teacher", "texts", rows, encoder, top_k)
+        assert len(question.blocks) > 2
+        found = cached_logits(lambda: model, question, lambda done, total, note: None)
+        whole = infer(model, rows, encoder)
+        wanted = SoftTargets(whole, 1.0) if top_k is None else keep_top(whole, top_k, 1.0)
+        assert found.top.shape == (rows.answers, top_k or 7)
+        np.testing.assert_allclose(found.top, wanted.top, atol=1e-5)
+        assert found.given(torch.arange(rows.answers)).tolist() == whole.any(axis=1).tolist()
 
 
 class TestLosses:
