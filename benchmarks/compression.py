@@ -81,7 +81,7 @@ class Student:
 
 
 FILM = Student((0, 1, 2, 3, 5), heads=6, neurons=256, words=14000, embedding=160, epochs=6)
-SHORT = Student((0, 1, 2, 4), heads=4, neurons=256, words=10000, embedding=144, epochs=5, copies=1)
+SHORT = Student((0, 1, 2, 4), heads=4, neurons=256, words=8000, embedding=192, epochs=5, copies=1)
 STUDENTS = {
     "film_reviews": {"5 layers": FILM, "5 layers, pruned": replace(FILM, pruned=1.5)},
     "short_texts": {"4 layers": SHORT, "4 layers, pruned": replace(SHORT, pruned=1.5)},
