@@ -16,7 +16,7 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +53,13 @@ EXTRA = {"film_reviews": "film_sentences", "short_texts": "unlabelled"}  # texts
 
 @dataclass(frozen=True)
 class Student:
-    """Thin layers of the teacher with a low-rank embedding of many word pieces, taught, and then perhaps pruned on."""
+    """Layers of the teacher with fewer heads, neurons and word pieces, taught, and then perhaps pruned on."""
 
     layers: tuple[int, ...]
-    heads: int
+    heads: int | None  # of each layer; None: all
     neurons: int
     words: int
-    embedding: int
+    embedding: int | None
     epochs: float
     copies: int = 0  # augmented texts for each training row
     pruned: float | None = None  # times as fast as the taught student, by a search with a measured latency table
@@ -83,8 +83,16 @@ class Student:
 FILM = Student((0, 1, 2, 3, 5), heads=6, neurons=256, words=14000, embedding=160, epochs=6)
 SHORT = Student((0, 1, 2, 4), heads=4, neurons=256, words=8000, embedding=192, epochs=5, copies=1)
 STUDENTS = {
-    "film_reviews": {"5 layers": FILM, "5 layers, pruned": replace(FILM, pruned=1.5)},
-    "short_texts": {"4 layers": SHORT, "4 layers, pruned": replace(SHORT, pruned=1.5)},
+    "film_reviews": {
+        "5 thin layers, 6 epochs": FILM,
+        "3 layers, 1 epoch": Student((0, 2, 4), None, 768, words=12000, embedding=128, epochs=1),
+        "3 layers, 6,000 whole words, 1 epoch": Student((0, 2, 4), None, 768, words=6000, embedding=None, epochs=1),
+    },
+    "short_texts": {
+        "4 thin layers, 5 epochs": SHORT,
+        "4 thin layers, 4,500 whole words, 2 epochs": Student((0, 1, 2, 4), 4, 256, 4500, embedding=None, epochs=2),
+        "2 layers, 3,000 whole words, 2 epochs": Student((0, 1), None, 768, words=3000, embedding=None, epochs=2),
+    },
 }
 
 
