@@ -7,6 +7,7 @@ splitting, because a text that stands in training and in evaluation makes every 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,35 +73,20 @@ def renumbered(data: Dataset, ids: list[int]) -> Dataset:
     if ids == list(range(len(ids))):
         return data
     names = [data.label_names[ids.index(k)] for k in range(len(ids))]
-
-    def fit(split: Split) -> Split:
-        return replace(split, labels=[ids[label] for label in split.labels])
-
-    return replace(
-        data,
-        label_names=names,
-        train=fit(data.train),
-        dev=fit(data.dev),
-        test=fit(data.test),
-        fingerprint=key_of([data.fingerprint, ids]),
-    )
+    return _relabelled(data, names, lambda label: ids[label], key_of([data.fingerprint, ids]))
 
 
 def retagged(data: Dataset, names: list[str]) -> Dataset:
     """The same rows with a tag for every word, where the tags have the numbers of a teacher that knows more of them."""
     ids = [names.index(name) for name in data.label_names]
+    return _relabelled(data, names, lambda row: [ids[tag] for tag in row], key_of([data.fingerprint, names]))
 
-    def fit(split: Split) -> Split:
-        return replace(split, labels=[[ids[tag] for tag in row] for row in split.labels])
 
-    return replace(
-        data,
-        label_names=names,
-        train=fit(data.train),
-        dev=fit(data.dev),
-        test=fit(data.test),
-        fingerprint=key_of([data.fingerprint, names]),
-    )
+def _relabelled(data: Dataset, names: list[str], fit: Callable[[Any], Any], fingerprint: str) -> Dataset:
+    """The same rows, the label of each as `fit` makes it."""
+    splits = {name: getattr(data, name) for name in ("train", "dev", "test")}
+    fitted = {name: replace(split, labels=[fit(label) for label in split.labels]) for name, split in splits.items()}
+    return replace(data, label_names=names, fingerprint=fingerprint, **fitted)
 
 
 def load_dataset(config: DataConfig, task: TaskName = CLASSIFICATION) -> Dataset:
