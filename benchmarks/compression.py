@@ -53,7 +53,7 @@ EXTRA = {"film_reviews": "film_sentences", "short_texts": "unlabelled"}  # texts
 
 @dataclass(frozen=True)
 class Student:
-    """Layers of the teacher with fewer heads, neurons and word pieces, taught, and then perhaps pruned on."""
+    """Layers of the teacher with fewer heads, neurons and word pieces, taught what it says."""
 
     layers: tuple[int, ...]
     heads: int | None  # of each layer; None: all
@@ -62,7 +62,6 @@ class Student:
     embedding: int | None
     epochs: float
     copies: int = 0  # augmented texts for each training row
-    pruned: float | None = None  # times as fast as the taught student, by a search with a measured latency table
 
     def recipe(self, name: str) -> Tree:
         """How it is made on one of the data sets."""
@@ -72,8 +71,6 @@ class Student:
             {"stage": "vocabulary", "size": self.words, "embedding_size": self.embedding},
             {"stage": "distill", **TRAINING, **ANSWERS, "epochs": self.epochs},
         ]
-        if self.pruned:
-            stages.append({**prune_stage(self.pruned), **TRAINING, **ANSWERS, "epochs": self.epochs / 2})
         extra: Tree = {"unlabelled": str(folder_of(EXTRA[name]) / "texts.csv")}
         if self.copies:
             extra["augment"] = {"copies": self.copies}

@@ -59,9 +59,9 @@ def compress(
     json: Json = False,
 ) -> None:
     """Distill, prune, quantize, export and validate, as a recipe says."""
-    from edgetf.commands.compress import compress_command
+    from edgetf.commands.compress import Asked, compress_command
 
-    raise typer.Exit(compress_command(words, out, dry_run, fresh, allow_larger, teacher_outputs, json))
+    raise typer.Exit(compress_command(Asked(words, out, dry_run, fresh, allow_larger, teacher_outputs, json)))
 
 
 @app.command()

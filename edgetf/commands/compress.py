@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -31,54 +32,48 @@ def split_recipe(words: list[str]) -> tuple[str, list[str]]:
     return names[0], [word for word in words if not word.startswith("recipe=")]
 
 
-def compress_command(
-    words: list[str],
-    out: Path | None,
-    dry_run: bool,
-    fresh: bool,
-    allow_larger: bool,
-    teacher_outputs: str | None,
-    as_json: bool,
-) -> int:
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says; `words` are ``recipe=NAME`` and the overrides."""
+
+    words: list[str]
+    out: Path | None
+    dry_run: bool
+    fresh: bool
+    allow_larger: bool
+    teacher_outputs: str | None
+    as_json: bool
+
+
+def compress_command(asked: Asked) -> int:
     """Run a recipe, with all the processes that a launcher started; 1 if no variant keeps the budget."""
-    work = partial(_compress, words, out, dry_run, fresh, allow_larger, teacher_outputs, as_json)
     if launched() == 1:
-        return work()
+        return _compress(asked)
     with needs("compress"), quiet():
         from edgetf.training.processes import together
-    return together(work)
+    return together(partial(_compress, asked))
 
 
-def _compress(
-    words: list[str],
-    out: Path | None,
-    dry_run: bool,
-    fresh: bool,
-    allow_larger: bool,
-    teacher_outputs: str | None,
-    as_json: bool,
-) -> int:
-    part = Part.read(teacher_outputs, "--teacher-outputs") if teacher_outputs is not None else None
-    name, overrides = split_recipe(words)
+def _compress(asked: Asked) -> int:
+    part = None if asked.teacher_outputs is None else Part.read(asked.teacher_outputs, "--teacher-outputs")
+    name, overrides = split_recipe(asked.words)
     recipe = load_recipe(name, overrides)
-    plan = make_plan(recipe, allow_larger)
-    if dry_run:
-        print_json(plan.to_json()) if as_json else _print_plan(plan)
+    plan = make_plan(recipe, asked.allow_larger)
+    if asked.dry_run:
+        print_json(plan.to_json()) if asked.as_json else _print_plan(plan)
         return EXIT_FINE
     reporter = Reporter()
     reporter.say(_headline(plan))
     if started_one_of_several():
         reporter.say("one process was started; on CPUs, too, accelerate starts several with --multi_gpu, or by mpirun")
-    folder = out or Path("runs") / recipe.name
+    folder = asked.out or Path("runs") / recipe.name
     if part is not None:
-        made = execute_outputs(plan, folder, part, fresh, reporter)
-        print_json(made) if as_json else print(f"part {teacher_outputs} of the teacher's outputs is in {made['cache']}")
+        made = execute_outputs(plan, folder, part, asked.fresh, reporter)
+        where = f"part {asked.teacher_outputs} of the teacher's outputs is in {made['cache']}"
+        print_json(made) if asked.as_json else print(where)
         return EXIT_FINE
-    record = execute(plan, folder, fresh, reporter)
-    if as_json:
-        print_json(record)
-    else:
-        console().print(run_tables(record))
+    record = execute(plan, folder, asked.fresh, reporter)
+    print_json(record) if asked.as_json else console().print(run_tables(record))
     return exit_code_of_run(record)
 
 
