@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def fit(
 def learn(model: Any, config: TrainingConfig, source: Artifact, context: Context, out: Path) -> Progress:
     """Train the model in place: on the rows and for the objective of a distillation, else on the labels."""
     encoder = context.encoder(source.path, int(model.config.pad_token_id or 0))
-    exam = dev_exam(context, encoder)
+    exam, task = dev_exam(context, encoder), task_of(context.recipe.task)
     objective = Objective(config, model, source, context) if isinstance(config, LossConfig) else None
     job = Job(
         model=model if objective is None else objective.learner,
@@ -63,7 +64,8 @@ def learn(model: Any, config: TrainingConfig, source: Artifact, context: Context
         say=context.say,
         counts=_labels_of if objective is None else objective.counts,
         keep_best=objective is None or objective.answers,
-        score_name=task_of(context.recipe.task).dev_name,
+        score_name=task.dev_name,
+        slack=partial(_standard_error, len(context.data.dev)) if task.counts_rows else None,
     )
     try:
         return train(job)
@@ -82,6 +84,15 @@ def _labels(task: TaskName) -> LossFunction:
         return {"labels": label_loss(task, answers, batch.labels)}
 
     return loss
+
+
+def _standard_error(n: int, share: float) -> float:
+    """Of a share of n rows: one below the best is as good (Breiman et al. 1984, the rule of one standard error).
+
+    >>> round(_standard_error(500, 0.9), 4)
+    0.0134
+    """
+    return float(np.sqrt(max(0.0, share * (1 - share)) / n))
 
 
 def _labels_of(batch: TensorBatch) -> dict[str, float]:

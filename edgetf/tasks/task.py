@@ -46,11 +46,16 @@ class Task:
     any_width: bool = False  # whether answers may be wider or narrower than the teacher's
 
     @property
+    def counts_rows(self) -> bool:
+        """Whether the headline of dev rows is the share of them that is right."""
+        return self.unit == "fraction" and self.dev_wilson
+
+    @property
     def dev_name(self) -> str:
         """What the headline is called where torch measured it on the dev rows."""
         return f"dev_{self.headline}"
 
     def dev_metric(self, value: float, n: int) -> Metric:
         """The headline of n dev rows."""
-        ci95 = wilson(round(value * n), n) if self.unit == "fraction" and self.dev_wilson else None
+        ci95 = wilson(round(value * n), n) if self.counts_rows else None
         return Metric(self.dev_name, value, self.unit, n, ci95)

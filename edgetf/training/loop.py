@@ -46,8 +46,10 @@ class Progress:
     epoch: int = 0
     step: int = 0  # batches of this epoch that are done
     seconds: float = 0.0
-    best: float = -1.0
+    best: float = -1.0  # score of the epoch whose weights are kept
     best_epoch: int = -1
+    top: float = -1.0  # the highest score of all
+    top_epoch: int = -1
     resumed: int = 0
     sums: dict[str, float] = field(default_factory=dict)  # of this epoch's losses
     counts: dict[str, int] = field(default_factory=dict)  # … and of the batches that had each
@@ -71,6 +73,7 @@ class Job:
     counts: Counts | None = None  # None: rows, for every term
     keep_best: bool = True  # else the last epoch's weights, where the score says nothing of what is learned
     score_name: str = "dev_accuracy"
+    slack: Callable[[float], float] | None = None  # how far under the top score a later epoch is still as good
 
 
 def precision_of(config: TrainingConfig) -> str:
@@ -98,7 +101,11 @@ def schedule(updates: int, warmup: float) -> Callable[[int], float]:
 
 
 def train(job: Job) -> Progress:
-    """Train in place, leave the weights of the best epoch in the model, and say how it went."""
+    """Train in place, leave the weights of the best epoch in the model, and say how it went.
+
+    An epoch is as good as the best where its dev score lies within the job's slack; then the later one is kept, whose
+    learning rate has come further down: a small dev set's highest score is often only its luckiest.
+    """
     return _Run(job).go()
 
 
@@ -173,7 +180,7 @@ class _Run:
 
     def _out_of_patience(self) -> bool:
         patience = self.job.config.patience
-        return patience is not None and self.progress.epoch - 1 - self.progress.best_epoch >= patience
+        return patience is not None and self.progress.epoch - 1 - self.progress.top_epoch >= patience
 
     def _batches(self) -> Iterator[tuple[list[int], bool]]:
         """The positions of this epoch's remaining batches, each with whether an optimizer step follows it."""
@@ -243,13 +250,22 @@ class _Run:
         score = processes.once(lambda: self.job.evaluate(self.model))
         means = {f"loss_{name}": round(value / progress.counts[name], 5) for name, value in progress.sums.items()}
         progress.history.append({"epoch": progress.epoch + 1, self.job.score_name: score, **means})
-        if progress.best_epoch < 0 or score > progress.best or not self.job.keep_best:
+        if self._is_kept(score):
             progress.best, progress.best_epoch = score, progress.epoch
             self._write("best.pt", self.model.state_dict())
         progress.epoch += 1
         progress.step = 0
         progress.sums, progress.counts = {}, {}
         self._save()
+
+    def _is_kept(self, score: float) -> bool:
+        """Whether this epoch's weights take the place of those before: it is better, or later and as good."""
+        progress, slack = self.progress, self.job.slack
+        better = progress.top_epoch < 0 or score > progress.top
+        if better:
+            progress.top, progress.top_epoch = score, progress.epoch
+        as_good = slack is not None and score >= progress.top - slack(progress.top)
+        return better or as_good or not self.job.keep_best
 
     def _write(self, name: str, state: Any) -> None:
         if not processes.is_main():

@@ -276,7 +276,7 @@ def forbidden(*arguments: Any) -> Any:
 
 class TestBestEpoch:
     def scored(
-        self, checkpoint: Path, out: Path, scores: list[float], **settings: Any
+        self, checkpoint: Path, out: Path, scores: list[float], slack: Any = None, **settings: Any
     ) -> tuple[Job, Progress, list[Weights]]:
         """Train with given dev scores; also the weights after each epoch."""
         job = new_job(checkpoint, out, **settings)
@@ -287,7 +287,7 @@ class TestBestEpoch:
             seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
             return next(given)
 
-        return job, train(replace(job, evaluate=evaluate)), seen
+        return job, train(replace(job, evaluate=evaluate, slack=slack)), seen
 
     def test_its_weights_are_kept(self, folders: dict[str, Path], tmp_path: Path) -> None:
         job, progress, seen = self.scored(folders["bert"], tmp_path, [0.2, 0.9, 0.5, 0.7], epochs=4)
@@ -299,6 +299,13 @@ class TestBestEpoch:
         job, progress, seen = self.scored(folders["bert"], tmp_path, [0.5, 0.9, 0.9], epochs=3)
         assert progress.best_epoch == 1
         assert same(weights_of(job), seen[1])
+
+    def test_a_later_one_that_is_as_good_is_kept(self, folders: dict[str, Path], tmp_path: Path) -> None:
+        job, progress, seen = self.scored(
+            folders["bert"], tmp_path, [0.5, 0.9, 0.86, 0.84], slack=lambda top: 0.05 * top, epochs=4
+        )
+        assert (progress.best, progress.best_epoch, progress.top, progress.top_epoch) == (0.86, 2, 0.9, 1)
+        assert same(weights_of(job), seen[2])
 
     @pytest.mark.parametrize(("patience", "epochs_run"), [(1, 3), (2, 4), (3, 5), (None, 8)])
     def test_patience_ends_the_training(
