@@ -241,9 +241,9 @@ ABLATION: dict[str, Tree] = {
     "+ relations": RELATIONS,
     "+ hidden and attention": STATES,
     "+ augmentation": {**STATES, "texts": "augmented"},
-    "logits, on film sentences too": {**ANSWERS, "texts": "unlabelled"},
     "logits, random instead of layers": {**ANSWERS, "init": "random"},
     "logits, by pruning instead of layers": {**ANSWERS, "init": "pruning"},
+    "logits, on film sentences too": {**ANSWERS, "texts": "unlabelled"},
 }
 SEEDS = (0, 1, 2)
 STEPS = 442  # two epochs of the training rows
