@@ -24,6 +24,7 @@ GOLDEN = "golden.jsonl"
 PARITY_FP32 = 1e-4  # largest difference of a logit, runtime against torch
 COSINE_FP32_TO_INT8 = 0.95  # quantized logits against torch, over all golden rows
 COSINE_SAME_FILE = 0.99  # the same INT8 file on another instruction set
+GROWTH_SAME_FILE = 1.25  # … how many times as large or small its answers may be there, which a cosine does not see
 ROWS = 32
 
 
@@ -153,5 +154,11 @@ def same_file_parity(scheme: str, golden: Floats, logits: Floats) -> str | None:
         return None
     if golden.shape[1] == 1:  # the sign of a single number says nothing; the texts together do
         golden, logits = golden.T, logits.T
-    lowest = float(cosine(golden - golden.mean(), logits - logits.mean()).min())
-    return None if lowest >= COSINE_SAME_FILE else f"parity: cosine {lowest:.3f} with the golden logits"
+    golden, logits = golden - golden.mean(), logits - logits.mean()
+    lowest = float(cosine(golden, logits).min())
+    if not lowest >= COSINE_SAME_FILE:
+        return f"parity: cosine {lowest:.3f} with the golden logits"
+    growth = float(np.linalg.norm(logits) / np.linalg.norm(golden))
+    if not 1 / GROWTH_SAME_FILE <= growth <= GROWTH_SAME_FILE:
+        return f"parity: the logits are {growth:.2g} times as large as the golden ones"
+    return None

@@ -102,6 +102,12 @@ def test_the_same_int8_file_may_differ_a_little_on_another_machine() -> None:
     assert problem.startswith("parity: cosine ")
 
 
+@pytest.mark.parametrize("factor", [0.5, 50.0])
+def test_answers_of_another_size_are_not_the_same(factor: float) -> None:
+    problem = same_file_parity("w8a8_dynamic", LOGITS, LOGITS.mean() + factor * (LOGITS - LOGITS.mean()))
+    assert problem == f"parity: the logits are {factor:.2g} times as large as the golden ones"
+
+
 def test_one_wrong_row_is_enough() -> None:
     moved = np.tile(LOGITS, (16, 1))
     golden = moved.copy()
