@@ -243,7 +243,6 @@ ABLATION: dict[str, Tree] = {
     "+ augmentation": {**STATES, "texts": "augmented"},
     "logits, random instead of layers": {**ANSWERS, "init": "random"},
     "logits, by pruning instead of layers": {**ANSWERS, "init": "pruning"},
-    "logits, on film sentences too": {**ANSWERS, "texts": "unlabelled"},
 }
 SEEDS = (0, 1, 2)
 STEPS = 442  # two epochs of the training rows
@@ -259,15 +258,12 @@ def ablation() -> Tree:
 def _seeds(name: str, loss: Tree, teacher: str) -> Tree:
     """Accuracies of one setting with every seed."""
     texts, init, scores = loss.pop("texts", None), loss.pop("init", "layers"), []
-    data: dict[str, Tree] = {
-        "augmented": {"augment": {"copies": 1, "methods": ["words"]}},
-        "unlabelled": {"unlabelled": str(folder_of("film_sentences") / "texts.csv")},
-    }
-    rows = {"augmented": 14140, "unlabelled": 67070}.get(str(texts), 7070)
+    augment = {"augment": {"copies": 1, "methods": ["words"]}} if texts == "augmented" else {}
+    rows = 14140 if augment else 7070
     for seed in SEEDS:
         student = {"num_hidden_layers": 2, "layers": [0, 1], "intermediate_size": 384, "init": init}
         stages = student_stages(8192, round(STEPS * TRAINING["batch_size"] / rows, 3), **loss)[:-1]
-        tree = recipe("film_reviews", stages, student, seed, teacher, data=data.get(str(texts), {}),
+        tree = recipe("film_reviews", stages, student, seed, teacher, data=augment,
                       validation={"samples": 30, "seq_len": 32})  # fmt: skip
         report = compress(f"ablation-{re.sub('[^a-z]+', '-', name)}-{seed}", tree)
         scores.append(metric(report, "onnx-fp32", "accuracy")["value"])
