@@ -23,6 +23,7 @@ from edgetf.tasks import task_of
 GOLDEN = "golden.jsonl"
 PARITY_FP32 = 1e-4  # largest difference of a logit, runtime against torch
 COSINE_FP32_TO_INT8 = 0.95  # quantized logits against torch, over all golden rows
+GROWTH_FP32_TO_INT8 = 1.5  # … how many times as large or small they may be: a broken scale leaves the cosine at 1
 COSINE_SAME_FILE = 0.99  # the same INT8 file on another instruction set
 GROWTH_SAME_FILE = 1.25  # … how many times as large or small its answers may be there, which a cosine does not see
 ROWS = 32
@@ -131,7 +132,7 @@ def torch_parity(name: str, scheme: str, torch_logits: Floats, logits: Floats) -
     """Hold a file's logits against those of the torch checkpoint it was made from, both (N, C).
 
     Raises:
-        ParityError: fp32 differs by more than 1e-4, or a quantized file points elsewhere.
+        ParityError: fp32 differs by more than 1e-4, or a quantized file points elsewhere or answers in another size.
     """
     difference = float(np.abs(torch_logits - logits).max())
     similarity = float(cosine(torch_logits.reshape(1, -1), logits.reshape(1, -1))[0])
@@ -141,6 +142,12 @@ def torch_parity(name: str, scheme: str, torch_logits: Floats, logits: Floats) -
         raise ParityError(
             f"{name}: cosine {similarity:.3f} with the logits of torch, allowed: {COSINE_FP32_TO_INT8} or more; "
             "quantization broke this model"
+        )
+    growth = _growth(torch_logits, logits)
+    if scheme != "fp32" and not _within(growth, GROWTH_FP32_TO_INT8):
+        raise ParityError(
+            f"{name}: logits {growth:.3g} times as large as those of torch, allowed: {1 / GROWTH_FP32_TO_INT8:.2f} to "
+            f"{GROWTH_FP32_TO_INT8}; a scale of this file is broken"
         )
     return {"max_abs_difference": difference, "cosine": similarity}
 
@@ -158,7 +165,18 @@ def same_file_parity(scheme: str, golden: Floats, logits: Floats) -> str | None:
     lowest = float(cosine(golden, logits).min())
     if not lowest >= COSINE_SAME_FILE:
         return f"parity: cosine {lowest:.3f} with the golden logits"
-    growth = float(np.linalg.norm(logits) / np.linalg.norm(golden))
-    if not 1 / GROWTH_SAME_FILE <= growth <= GROWTH_SAME_FILE:
+    growth = _growth(golden, logits)
+    if not _within(growth, GROWTH_SAME_FILE):
         return f"parity: the logits are {growth:.2g} times as large as the golden ones"
     return None
+
+
+def _growth(before: Floats, after: Floats) -> float:
+    """How many times as large an array of answers is as another; 1 where both are all zeros."""
+    sizes = [float(np.linalg.norm(answers)) for answers in (before, after)]
+    return 1.0 if not any(sizes) else sizes[1] / sizes[0] if sizes[0] else float("inf")
+
+
+def _within(growth: float, most: float) -> bool:
+    """Whether answers grew or shrank no more than so many times; NaN did not."""
+    return 1 / most <= growth <= most

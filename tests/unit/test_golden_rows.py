@@ -78,6 +78,13 @@ def test_a_quantized_file_must_point_where_torch_does() -> None:
         torch_parity("m", "w8a8_dynamic", LOGITS, -LOGITS)
 
 
+@pytest.mark.parametrize("factor", [0.5, 3.0])
+def test_a_quantized_file_must_answer_in_the_size_of_torch(factor: float) -> None:
+    message = rf"m: logits {factor:.3g} times as large as those of torch, allowed: 0.67 to 1.5; a scale .* is broken"
+    with pytest.raises(ParityError, match=message):
+        torch_parity("m", "w8a8_dynamic", LOGITS, factor * LOGITS)
+
+
 @pytest.mark.parametrize("scheme", ["fp32", "w8a8_dynamic"])
 @pytest.mark.parametrize("side", ["torch", "runtime", "both"])
 def test_nan_is_never_parity(scheme: str, side: str) -> None:
