@@ -3,7 +3,8 @@
 Replacement (TinyBERT, Jiao et al. 2020, section 4): a word changes, with probability p, to one of the K words whose
 embeddings are nearest to its own, by ``cos(e, e') = e · e' / (‖e‖ ‖e'‖)``, or to one of the K that a masked language
 model gives the highest logits z there, word k with probability ``exp(z_k) / Σ over the K of exp(z)``. Deletion (EDA,
-Wei & Zou 2019): a word goes with probability p.
+Wei & Zou 2019): a word goes with probability p. Splicing: the words of one text up to a place, and those of another from
+a place on; SSMix (Yoon et al. 2021) exchanges a span likewise and mixes the labels, here the teacher reads the result.
 """
 
 from __future__ import annotations
@@ -128,6 +129,18 @@ def delete_words(text: str, rng: random.Random, share: float) -> str:
         else:
             kept += parts[k : k + 2]
     return "".join(kept).strip()
+
+
+def splice_texts(text: str, other: str, rng: random.Random) -> str:
+    """The start of one text and the end of another, at least a word of each; words are what white space divides.
+
+    >>> splice_texts("a fine cast", "the plot is thin", random.Random(0))
+    'a fine thin'
+    """
+    first, second = text.split(), other.split()
+    if not first or not second:
+        return text
+    return " ".join(first[: rng.randint(1, len(first))] + second[rng.randrange(len(second)) :])
 
 
 def _joined(before: str, after: str) -> str:

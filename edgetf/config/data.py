@@ -29,13 +29,12 @@ class AugmentConfig(Strict):
     """More texts for distillation, made from the training rows; the teacher says what they mean.
 
     `words` replaces whole words by neighbors in the teacher's embedding, `mask` by what a masked language model puts
-    there, `delete` leaves words out. Copies take turns with the methods.
+    there, `delete` leaves words out, `splice` ends a text as another one ends. Copies take turns with the methods.
     """
 
-    methods: Annotated[tuple[Literal["words", "mask", "delete"], ...], AfterValidator(once), Field(min_length=1)] = (
-        "words",
-        "delete",
-    )
+    methods: Annotated[
+        tuple[Literal["words", "mask", "delete", "splice"], ...], AfterValidator(once), Field(min_length=1)
+    ] = ("words", "delete")
     copies: Annotated[Positive, Field(description="new texts a row")] = 4
     share: Annotated[float, Field(gt=0, le=1, description="share of the words that change")] = 0.2
     neighbors: Annotated[Positive, Field(description="candidates for a replaced word")] = 15

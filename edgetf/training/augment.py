@@ -1,6 +1,7 @@
 """More texts for distillation on a small data set (TinyBERT, Jiao et al. 2020, section 4; EDA, Wei & Zou 2019).
 
-The teacher labels the new texts. Each has a random generator of its own, so that other rows do not change it.
+The teacher labels the new texts. Each has a random generator of its own, so that other rows do not change it, unless
+it is spliced from one of them.
 """
 
 from __future__ import annotations
@@ -78,12 +79,21 @@ def _editor(config: AugmentConfig, method: str, columns: list[list[str]], teache
     """What changes a block of texts, each by its own generator."""
     if method == "mask":
         return _masked_editor(config)
+    change: Callable[[str, random.Random], str]
     if method == "delete":
-        change: Callable[[str, random.Random], str] = partial(augmentation.delete_words, share=config.share)
+        change = partial(augmentation.delete_words, share=config.share)
+    elif method == "splice":
+        every = [text for column in columns for text in column]
+        change = partial(_spliced, every=every)
     else:
         near = _near_words(config.neighbors, columns, teacher_folder)
         change = partial(augmentation.replace_words, share=config.share, candidates=near)
     return lambda texts, rngs: list(map(change, texts, rngs))
+
+
+def _spliced(text: str, rng: random.Random, every: Texts) -> str:
+    """A text with the end of one that is drawn from all."""
+    return augmentation.splice_texts(text, rng.choice(every), rng)
 
 
 def _near_words(count: int, columns: list[list[str]], folder: Path) -> Callable[[str], list[str]]:

@@ -21,6 +21,7 @@ from edgetf.algorithms.augmentation import (
     neighbors,
     one_piece_words,
     replace_words,
+    splice_texts,
     split_words,
     whole_words,
 )
@@ -122,6 +123,20 @@ class TestWords:
             1::2
         ]
 
+    @given(st.text("ab \n", max_size=12), st.text("cd \n", max_size=12), st.integers(0, 99))
+    def test_spliced_is_a_start_of_one_and_an_end_of_another(self, text: str, other: str, seed: int) -> None:
+        first, second = text.split(), other.split()
+        new = splice_texts(text, other, random.Random(seed))
+        if not first or not second:
+            assert new == text
+            return
+        starts = {" ".join(first[:k]) for k in range(1, len(first) + 1)}
+        assert new in {f"{start} {' '.join(second[k:])}" for start in starts for k in range(len(second))}
+
+    def test_a_splice_may_be_cut_at_every_word(self) -> None:
+        made = {splice_texts("a b", "c d", random.Random(seed)) for seed in range(50)}
+        assert made == {"a c d", "a d", "a b c d", "a b d"}
+
     def test_one_piece_words_take_spaces_before_and_no_letter_of_two_bytes(self) -> None:
         assert one_piece_words("big é day", [(0, 3), (3, 4), (4, 5), (4, 5), (5, 9)]) == [(0, 3, 0), (6, 9, 4)]
 
@@ -148,6 +163,18 @@ class TestAugmentedTexts:
         assert all_rows[: len(few_rows)] == few_rows
         assert len(few_rows) > 10
         assert set(other) != set(all_rows)
+
+    def test_spliced_texts_end_as_other_rows_do(self, teacher: Path) -> None:
+        asked = config("splice", copies=2)
+        new, _ = augmented_texts(asked, TEXTS, None, teacher, silent)
+        assert new == augmented_texts(asked, TEXTS, None, teacher, silent)[0]
+        assert len(new) > len(TEXTS)
+        for text in new:
+            words = text.split()
+            cuts = range(1, len(words))
+            starts = {cut for cut in cuts if any(old.split()[:cut] == words[:cut] for old in TEXTS)}
+            ends = {cut for cut in cuts if any(old.split()[-len(words) + cut :] == words[cut:] for old in TEXTS)}
+            assert starts & ends
 
     def test_new_texts_are_like_no_original_and_no_other(self, teacher: Path) -> None:
         texts = ["Rain  Wind", "rain wind", "rain", "wind", "snow", "", " "]
