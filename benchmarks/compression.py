@@ -146,18 +146,23 @@ def model_record(folder: Path, model_file: str = "model.onnx") -> Tree:
 
 
 def timed(models: dict[str, Tree], reference: str) -> dict[str, Tree]:
-    """Median milliseconds at every length, all models in turns in one process, and how much faster than one of them."""
+    """Median milliseconds at every length, all models in turns in one process, and how much faster than one of them.
+
+    `after_another_speedup`: the same of the runs right after another model's, whose weights have filled the caches.
+    """
     found: dict[str, Tree] = {name: {} for name in models}
     for length in LENGTHS:
         request = {"do": "bench", "models": list(models.values()), "text": "a film with a good cast and a weak plot",
                    "samples": SAMPLES, "threads": 1, "seq_len": length}  # fmt: skip
-        samples = dict(zip(models, ask_runner(request)["samples_ms"], strict=True))
+        answer = ask_runner(request)
+        samples, after = (dict(zip(models, answer[part], strict=True)) for part in ("samples_ms", "after_another_ms"))
         for name, own in samples.items():
             base = samples[reference]
             found[name][str(length)] = {
                 "p50_ms": float(np.median(own)),
                 "speedup": float(np.median(base) / np.median(own)),
                 "speedup_ci95": list(ratio_interval(np.asarray(base), np.asarray(own))),
+                "after_another_speedup": float(np.median(after[reference]) / np.median(after[name])),
                 "n": len(own),
             }
     return found

@@ -77,7 +77,7 @@ def bench_command(
 
 
 def _row(model: Model, answer: dict[str, Any], k: int, threads: int) -> dict[str, Any]:
-    taken = answer["samples_ms"][k]
+    taken, after_another = answer["samples_ms"][k], answer["after_another_ms"][k]
     return {
         "name": model.name,
         "path": str(model.folder / model.model_file),
@@ -88,6 +88,7 @@ def _row(model: Model, answer: dict[str, Any], k: int, threads: int) -> dict[str
         "latency_p50_ms": round(percentile(taken, 50), 4),
         "latency_p90_ms": round(percentile(taken, 90), 4),
         "latency_p99_ms": round(percentile(taken, 99), 4),
+        "after_another_p50_ms": round(percentile(after_another, 50), 4) if after_another else None,
         "trusted": not is_noisy(taken),
         "samples_ms": [round(value, 4) for value in taken],
     }

@@ -2,6 +2,10 @@
 
 Taking turns cancels what drifts (clock, temperature, other load), because it strikes every model alike; a ratio of
 medians from one such run is what a budget may rest on. The order is reversed every other round.
+
+A turn is two runs. The second is the latency that benchmarks of a single model give: its weights are in the caches, as
+far as they fit. The first one finds there what the model before it has left, and would make a small model as slow as
+the large one beside it is large; it is kept apart.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from edgetf.core.metrics import percentile
 
@@ -17,24 +22,40 @@ WARMUP_RUNS = 5
 NOISY = 0.5  # (p90 - p50) / p50 above which a run is not trusted
 
 
-def interleaved_ms(calls: Sequence[Callable[[], object]], samples: int) -> list[list[float]]:
-    """Milliseconds of each call, `samples` of them, in turns after a warm-up."""
+@dataclass(frozen=True)
+class Taken:
+    """Milliseconds of one call: of the second run of each turn, and of the first ones that came after another call."""
+
+    warm: list[float] = field(default_factory=list)
+    after_another: list[float] = field(default_factory=list)
+
+
+def interleaved_ms(calls: Sequence[Callable[[], object]], samples: int) -> list[Taken]:
+    """What each call takes, in so many turns after a warm-up."""
     for call in calls:
         _warm_up(call)
-    taken: list[list[float]] = [[] for _ in calls]
+    taken, last = [Taken() for _ in calls], len(calls) - 1
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         for turn in range(samples):
             order = range(len(calls)) if turn % 2 == 0 else reversed(range(len(calls)))
             for k in order:
-                start = time.perf_counter_ns()
-                calls[k]()
-                taken[k].append((time.perf_counter_ns() - start) / 1e6)
+                first = _milliseconds(calls[k])
+                if k != last:  # a round begins with the call that the round before ended with
+                    taken[k].after_another.append(first)
+                taken[k].warm.append(_milliseconds(calls[k]))
+                last = k
     finally:
         if was_enabled:
             gc.enable()
     return taken
+
+
+def _milliseconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter_ns()
+    call()
+    return (time.perf_counter_ns() - start) / 1e6
 
 
 def _warm_up(call: Callable[[], object]) -> None:

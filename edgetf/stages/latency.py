@@ -106,7 +106,7 @@ def latency_table(config: dict[str, Any], deployment: Deployment, multiple: int,
     sizes = all_widths(shape, multiple)
     packages = ("torch", "onnxruntime", "ai-edge-litert", "ai-edge-quantizer", "litert-torch")
     key = key_of(
-        ["latency 2", config["model_type"], shape.hidden_size, shape.head_width, most_heads, sizes,
+        ["latency 3", config["model_type"], shape.hidden_size, shape.head_width, most_heads, sizes,
          deployment.record(), machine(), made_with(*packages)["versions"]]
     )  # fmt: skip
     path = cache_folder() / "latency-tables" / f"{key[:24]}.json"

@@ -200,6 +200,7 @@ def test_bench_takes_turns(cli: Cli, tiny_run: TinyRun) -> None:
     document = json.loads(done.stdout)
     assert [row["seq_len"] for row in document["models"]] == [12, 12]
     assert all(len(row["samples_ms"]) == 60 for row in document["models"])
+    assert all(row["after_another_p50_ms"] > 0 for row in document["models"])
     low, high = document["speedup_ci95"]
     assert low <= document["speedup"] <= high
 

@@ -98,6 +98,7 @@ def test_bench_times_every_model_in_turns(folder: Path) -> None:
     assert answer["seq_lens"] == [12, 12]
     assert answer["backends"] == [{"asked": "numpy", "ran": "numpy"}] * 2
     assert all(sample > 0 for samples in answer["samples_ms"] for sample in samples)
+    assert [len(samples) for samples in answer["after_another_ms"]] == [16, 15]
 
 
 @pytest.mark.parametrize(

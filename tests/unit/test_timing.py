@@ -8,7 +8,7 @@ import time
 import pytest
 
 from edgetf.runtime import timing
-from edgetf.runtime.timing import interleaved_ms, is_noisy
+from edgetf.runtime.timing import Taken, interleaved_ms, is_noisy
 
 
 @pytest.fixture(autouse=True)
@@ -18,8 +18,9 @@ def _short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_model_has_its_samples() -> None:
     taken = interleaved_ms([lambda: None, lambda: None, lambda: None], 30)
-    assert [len(samples) for samples in taken] == [30, 30, 30]
-    assert all(sample >= 0 for samples in taken for sample in samples)
+    assert [len(each.warm) for each in taken] == [30, 30, 30]
+    assert [len(each.after_another) for each in taken] == [16, 30, 15]  # the ends of a round also follow themselves
+    assert all(sample >= 0 for each in taken for sample in each.warm + each.after_another)
 
 
 def test_models_take_turns_and_the_order_turns_round_every_other_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,20 +29,38 @@ def test_models_take_turns_and_the_order_turns_round_every_other_time(monkeypatc
     interleaved_ms([lambda: calls.append("a"), lambda: calls.append("b")], 4)
     warm_up, timed = calls[: 2 * timing.WARMUP_RUNS], calls[2 * timing.WARMUP_RUNS :]
     assert warm_up == ["a"] * timing.WARMUP_RUNS + ["b"] * timing.WARMUP_RUNS
-    assert "".join(timed) == "abbaabba"
+    assert "".join(timed) == "aabb" + "bbaa" + "aabb" + "bbaa"
+
+
+def test_the_run_after_another_model_is_kept_apart() -> None:
+    last = ""
+
+    def run(name: str) -> None:
+        """Slow where the other one ran before, as a model is whose weights have left the caches."""
+        nonlocal last
+        time.sleep(0.005 if name != last else 0)
+        last = name
+
+    for each in interleaved_ms([lambda: run("a"), lambda: run("b")], 5):
+        assert max(each.warm) < 5 <= min(each.after_another)
+
+
+def test_one_model_alone_follows_no_other() -> None:
+    (alone,) = interleaved_ms([lambda: None], 5)
+    assert (len(alone.warm), alone.after_another) == (5, [])
 
 
 def test_warm_up_lasts_at_least_its_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "WARMUP_SECONDS", 0.05)
     started = time.perf_counter()
-    assert interleaved_ms([lambda: None], 0) == [[]]
+    assert interleaved_ms([lambda: None], 0) == [Taken()]
     assert time.perf_counter() - started >= 0.05
 
 
 def test_milliseconds_are_milliseconds() -> None:
     slow, fast = interleaved_ms([lambda: time.sleep(0.005), lambda: None], 3)
-    assert min(slow) >= 5
-    assert min(fast) < 5
+    assert min(slow.warm) >= 5
+    assert min(fast.warm) < 5
 
 
 def test_the_garbage_collector_rests_while_timing_and_works_again() -> None:
