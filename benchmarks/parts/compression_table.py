@@ -55,9 +55,9 @@ def _value(metric: Tree) -> str:
 
 def _front(models: Tree, wanted: tuple[float, float, float]) -> list[str]:
     n, size = models["teacher"]["accuracy"]["n"], models["teacher"]["size_bytes"]
-    lines = [f"n = {n}; students and optimum's file in INT8, the teacher in fp32. Milliseconds are those of a run right "
+    lines = [f"n = {n}; students and optimum's file in INT8, the teacher in fp32. Milliseconds are of a run right "
              "after one of the same model; the last column compares runs right after another model's, whose weights "
-             "have filled the caches.", "",
+             "fill the caches.", "",
              "| | accuracy (95 %) | drop (95 %) | MB | smaller | ms, 32 / 128 tokens | faster, 32 / 128 "
              "| than optimum's | after another model |",
              "|--|--|--|--|--|--|--|--|--|"]  # fmt: skip

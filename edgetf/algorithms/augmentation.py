@@ -3,8 +3,9 @@
 Replacement (TinyBERT, Jiao et al. 2020, section 4): a word changes, with probability p, to one of the K words whose
 embeddings are nearest to its own, by ``cos(e, e') = e · e' / (‖e‖ ‖e'‖)``, or to one of the K that a masked language
 model gives the highest logits z there, word k with probability ``exp(z_k) / Σ over the K of exp(z)``. Deletion (EDA,
-Wei & Zou 2019): a word goes with probability p. Splicing: the words of one text up to a place, and those of another from
-a place on; SSMix (Yoon et al. 2021) exchanges a span likewise and mixes the labels, here the teacher reads the result.
+Wei & Zou 2019): a word goes with probability p. Splicing: the words of one text up to a place, and those of another
+from a place on; SSMix (Yoon et al. 2021) exchanges a span likewise and mixes the labels, here the teacher reads the
+result.
 """
 
 from __future__ import annotations

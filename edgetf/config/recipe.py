@@ -8,7 +8,16 @@ from pydantic import Field, model_validator
 
 from edgetf.config.data import DataConfig
 from edgetf.config.fields import Positive
-from edgetf.config.stages import STAGE_ORDER, ExportConfig, PruneConfig, QuantizeConfig, Stage, named, stage_name
+from edgetf.config.stages import (
+    STAGE_ORDER,
+    ExportConfig,
+    FinetuneConfig,
+    PruneConfig,
+    QuantizeConfig,
+    Stage,
+    named,
+    stage_name,
+)
 from edgetf.config.student import FromTeacher, Student
 from edgetf.config.tasks import PoolingConfig, with_task_defaults, wrong_for_task
 from edgetf.core.budget import budget_problems, task_problems
@@ -79,6 +88,17 @@ class Recipe(Strict):
             raise ValueError(f"stages: a distill stage is called {hidden}, as something else of a recipe is; rename it")
         if "export" not in kinds:
             raise ValueError("stages: there is no export stage, so nothing would run on a device; add one")
+        return self
+
+    @model_validator(mode="after")
+    def _ensemble_reads_the_texts(self) -> Recipe:
+        kinds = {stage.stage for stage in self.stages}
+        several = any(isinstance(stage, FinetuneConfig) and stage.ensemble > 1 for stage in self.stages)
+        if several and "vocabulary" in kinds and self.data.long_texts == "chunk":
+            raise ValueError(
+                "finetune.ensemble: the pieces of a long text are those of the student's vocabulary, which only the "
+                "first teacher can read; set data.long_texts=truncate, vocabulary=null, or finetune.ensemble=1"
+            )
         return self
 
     @model_validator(mode="after")

@@ -15,6 +15,9 @@ class FinetuneConfig(TrainingConfig):
     """Give a teacher without a head one, by training on the labels."""
 
     stage: Literal["finetune"] = "finetune"
+    ensemble: Annotated[
+        int, Field(ge=1, le=16, description="teachers, each with a seed of its own; students learn from their mean")
+    ] = 1
 
 
 class VocabularyConfig(Strict):

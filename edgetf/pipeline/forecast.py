@@ -102,6 +102,7 @@ def predicted_steps(recipe: Recipe, data: Dataset, teacher: Config) -> tuple[Ste
     tokens = float(np.minimum(words * _TOKENS_PER_WORD + 2, length).mean())
     rate = _matmul_macs_per_second() * _TRAINING_EFFICIENCY
     rows = len(data.train)
+    teachers = next((stage.ensemble for stage in recipe.stages if isinstance(stage, FinetuneConfig)), 1)
     teacher_pass = rows * cost_of(teacher, length).macs * tokens / length / rate
 
     augment = recipe.data.augment
@@ -122,14 +123,14 @@ def predicted_steps(recipe: Recipe, data: Dataset, teacher: Config) -> tuple[Ste
         seconds = 0.0
         match stage:
             case FinetuneConfig():
-                seconds = training(stage, teacher) + _EXPORT_SECONDS["onnx"]
+                seconds = training(stage, teacher) * teachers + _EXPORT_SECONDS["onnx"]
             case VocabularyConfig():
                 seconds = _VOCABULARY_SECONDS
             case DistillConfig():
-                seconds = training(stage, after) + teacher_pass + beside(stage)
+                seconds = training(stage, after) + teacher_pass * teachers + beside(stage)
             case PruneConfig():
                 each = [training(stage, pruned_config(before, member)) for member in stage.members().values()]
-                seconds = sum(each) + teacher_pass + beside(stage) * members
+                seconds = sum(each) + teacher_pass * teachers + beside(stage) * members
             case ExportConfig():
                 seconds = sum(_EXPORT_SECONDS[model_format] for model_format in stage.formats) * members
             case QuantizeConfig():

@@ -68,7 +68,9 @@ def _teacher(plan: Plan, store: Store, reporter: Reporter, part: Part) -> tuple[
     for number, stage in enumerate(plan.recipe.stages, start=1):
         name = f"{number}-{stage_name(stage)}"
         if isinstance(stage, FinetuneConfig):
-            source = shop.checkpoint(name, stage, source, refusal=refusal).artifact
+            first = shop.checkpoint(name, stage, source, refusal=refusal).artifact
+            shop.ensemble(number, stage, source, refusal)
+            source = first
             shop.context = shop.context.with_teacher(source)
         elif isinstance(stage, VocabularyConfig):
             source = shop.checkpoint(name, stage, source).artifact

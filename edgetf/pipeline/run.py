@@ -138,12 +138,13 @@ class _Executor:
     def _train(self, stage: TorchStage, line: Line, dense: Artifact | None = None) -> None:
         """Let a torch stage take the line's model further; what it took is measured first, unless it was already."""
         self._measure(line)
-        record = self._record(stage_name(stage), line.member)
-        made = self.shop.checkpoint(f"{self.number}-{record.name}", stage, line.source, dense)
+        record, source = self._record(stage_name(stage), line.member), line.source
+        made = self.shop.checkpoint(f"{self.number}-{record.name}", stage, source, dense)
         record.made.append(made)
         line.source, line.record = made.artifact, record
         if isinstance(stage, FinetuneConfig):
             self._becomes_teacher(line)
+            record.made += self.shop.ensemble(self.number, stage, source)
         elif isinstance(stage, VocabularyConfig):
             self.shop.context = self.shop.context.with_tutor(line.source)
 

@@ -88,23 +88,41 @@ class Workshop:
         record |= {"pooling": recipe.pooling.model_dump()} if recipe.pooling else {}
         return record if recipe.task == CLASSIFICATION else {**record, "task": recipe.task}
 
+    def ensemble(self, number: int, stage: FinetuneConfig, source: Artifact, refusal: str | None = None) -> list[Made]:
+        """The teachers beside the first, each fine-tuned with the next seed; later stages learn from all of them.
+
+        Raises:
+            ConfigError: a `refusal` says why they must be there already, and one is not.
+        """
+        made = [
+            self.checkpoint(f"{number}-finetune-{k}", stage, source, refusal=refusal, seed=self.plan.recipe.seed + k)
+            for k in range(1, stage.ensemble)
+        ]
+        self.context = self.context.with_ensemble([each.artifact for each in made])
+        return made
+
     def checkpoint(
-        self, name: str, stage: TorchStage, source: Artifact, dense: Artifact | None = None, refusal: str | None = None
-    ) -> Made:
+        self, name: str, stage: TorchStage, source: Artifact, dense: Artifact | None = None,
+        refusal: str | None = None, seed: int | None = None,
+    ) -> Made:  # fmt: skip
         """What a torch stage makes of `source`; a later member of a family is held against the `dense` model.
+
+        `seed` is the recipe's, if not given.
 
         Raises:
             ConfigError: a `refusal` says why it must be there already, and it is not.
         """
         first = stage is next((s for s in self.plan.recipe.stages if isinstance(s, DistillConfig)), None)
         deployment = self._deployment()
-        config = self._stage_config(stage, first)
+        context = self.context if seed is None else self.context.with_seed(seed)
+        config = {**self._stage_config(stage, first), "seed": context.recipe.seed}
         if isinstance(stage, PruneConfig) and stage.target:
             by_time = stage.target.unit == "speedup"
             config["deployment"] = {**deployment.record(), "machine": machine() if by_time else None}
         parents = [source, *([dense] if dense else [])]
         if not isinstance(stage, FinetuneConfig):
-            parents += [artifact for artifact in (self.context.the_teacher(), self.context.tutor) if artifact]
+            parents += [artifact for artifact in (context.the_teacher(), context.tutor) if artifact]
+            parents += context.ensemble
 
         def write(out: Path) -> tuple[Spec, float]:
             if refusal:
@@ -114,13 +132,13 @@ class Workshop:
 
             match stage:
                 case FinetuneConfig():
-                    return finetune.run(stage, source, self.context, out)
+                    return finetune.run(stage, source, context, out)
                 case VocabularyConfig():
-                    return vocabulary.run(stage, source, self.context, out)
+                    return vocabulary.run(stage, source, context, out)
                 case DistillConfig():
-                    return distill.run(stage, source, self.context, out, first)
+                    return distill.run(stage, source, context, out, first)
                 case PruneConfig():
-                    return prune.run(stage, source, self.context, out, deployment, dense)
+                    return prune.run(stage, source, context, out, deployment, dense)
                 case _:
                     assert_never(stage)
 
@@ -129,10 +147,9 @@ class Workshop:
     def _stage_config(self, stage: TorchStage, first: bool) -> dict[str, Any]:
         """What beside its parents a torch stage's result rests on; the `first` distill stage builds the student."""
         recipe, data = self.plan.recipe, self.plan.data
-        unread = {"checkpoint_seconds", "threads"} | (set() if recipe.pooling else VECTORS_ONLY)
+        unread = {"checkpoint_seconds", "threads", "ensemble"} | (set() if recipe.pooling else VECTORS_ONLY)
         config: dict[str, Any] = {
             "stage": stage.model_dump(exclude=unread),
-            "seed": recipe.seed,
             "data": data.fingerprint if isinstance(stage, FinetuneConfig) else data.transfer_fingerprint(),
         }
         if not isinstance(stage, FinetuneConfig):

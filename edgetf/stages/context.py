@@ -26,6 +26,7 @@ class Context:
     say: Callable[[str], None]
     teacher: Artifact | None = None
     tutor: Artifact | None = None  # the teacher with the student's tokenizer, where that is another
+    ensemble: tuple[Artifact, ...] = ()  # teachers beside the first; a student learns from the mean of their logits
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process gets: it works in silence."""
@@ -34,6 +35,14 @@ class Context:
     def with_teacher(self, teacher: Artifact) -> Context:
         """The same with the teacher that later stages learn from."""
         return replace(self, teacher=teacher)
+
+    def with_ensemble(self, others: list[Artifact]) -> Context:
+        """The same with more teachers beside the first."""
+        return replace(self, ensemble=tuple(others))
+
+    def with_seed(self, seed: int) -> Context:
+        """The same with another seed in its recipe."""
+        return replace(self, recipe=self.recipe.model_copy(update={"seed": seed}))
 
     def with_tutor(self, tutor: Artifact) -> Context:
         """The same with a teacher that reads the student's tokens."""

@@ -18,6 +18,7 @@ from edgetf.core.artifact import Artifact, key_of
 from edgetf.core.files import file_sha256
 from edgetf.core.part import Part
 from edgetf.models.checkpoint import fingerprint_of, load_classifier
+from edgetf.models.ensemble import Ensemble
 from edgetf.models.heads import CLASSIFIER, Head
 from edgetf.runtime.encoder import TOKENIZER, Encoder
 from edgetf.stages.context import Context
@@ -30,10 +31,15 @@ from edgetf.training.teacher import Question, SoftTargets, answer, cached_logits
 
 
 class Tutor:
-    """A model that is asked, loaded only where something has to be computed, and run as precisely as a student is."""
+    """A model that is asked, loaded only where something has to be computed, and run as precisely as a student is.
 
-    def __init__(self, artifact: Artifact, head: Head, precision: str = "no") -> None:
-        self.artifact, self._head, self._precision = artifact, head, precision
+    With `others` beside it, it gives the mean of their answers; its states are its own.
+    """
+
+    def __init__(
+        self, artifact: Artifact, head: Head, precision: str = "no", others: tuple[Artifact, ...] = ()
+    ) -> None:
+        self.artifact, self._head, self._precision, self._others = artifact, head, precision, others
 
     @property
     def states_fingerprint(self) -> str:
@@ -45,12 +51,17 @@ class Tutor:
     def fingerprint(self) -> str:
         """What its answers rest on: the same, and how it is read where that is not as a classifier."""
         states = self.states_fingerprint
-        return states if self._head == CLASSIFIER else key_of([states, asdict(self._head)])
+        alone = states if self._head == CLASSIFIER else key_of([states, asdict(self._head)])
+        return key_of([alone, *map(fingerprint_of, self._others)]) if self._others else alone
 
     @cached_property
     def model(self) -> Any:
         """The model, in memory from now on."""
-        model = load_classifier(self.artifact.path, head=self._head)
+        models = [self._load(artifact) for artifact in (self.artifact, *self._others)]
+        return Ensemble(models) if self._others else models[0]
+
+    def _load(self, artifact: Artifact) -> Any:
+        model = load_classifier(artifact.path, head=self._head)
         if self._precision != "no":
             half = torch.float16 if self._precision == "fp16" else torch.bfloat16
             model.forward = torch.autocast(processes.device().type, half)(model.forward)
@@ -67,8 +78,8 @@ class Outputs:
         self.tutor = self._ask(context.tutor or context.the_teacher())
         self._texts = key_of([self.split.texts, self.split.pairs])
 
-    def _ask(self, artifact: Artifact) -> Tutor:
-        return Tutor(artifact, self._context.head, self._precision)
+    def _ask(self, artifact: Artifact, others: tuple[Artifact, ...] = ()) -> Tutor:
+        return Tutor(artifact, self._context.head, self._precision, others)
 
     def logits(self) -> SoftTargets:
         """Of every row, piece or word."""
@@ -97,6 +108,8 @@ class Outputs:
     def _question(self) -> tuple[Tutor, Question]:
         """Who gives the logits, and on which tokens."""
         asked, rows, encoder = self._own_tokens()
+        if self._context.ensemble:
+            asked = self._ask(asked.artifact, self._context.ensemble)
         top_k, temperature = self._config.top_k, self._config.temperature
         return asked, Question(asked.fingerprint, self._texts, rows, encoder, top_k, temperature)
 

@@ -39,7 +39,7 @@ def engine_run(cli: Cli, tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -
         folder / "engine.yaml",
         data={**data, "unlabelled": str(more), "augment": {"methods": ["words", "delete"], "copies": 2}},
         stages=[
-            {"stage": "finetune", "epochs": 8, **FAST},
+            {"stage": "finetune", "epochs": 8, "ensemble": 2, **FAST},
             {"stage": "vocabulary", "size": 100},
             {"stage": "distill", "name": "general", "epochs": 2, **FAST, **general},
             {"stage": "distill", "epochs": 3, **FAST},
@@ -73,6 +73,22 @@ def test_every_stage_has_its_folder(engine_run: EngineRun) -> None:
     for name in ["0-teacher", *torch, *measured, "onnx-fp32", "onnx-w8a8_dynamic"]:
         open_verified(engine_run.folder / name)
     assert not list(engine_run.folder.glob("*.partial"))
+
+
+def test_the_second_teacher_is_another_and_beside_the_first(engine_run: EngineRun) -> None:
+    first, second = (open_verified(engine_run.folder / name) for name in ("1-finetune", "1-finetune-1"))
+    assert first.model_path.read_bytes() != second.model_path.read_bytes()
+    assert second.digest in load(engine_run.folder / "4-distill").manifest.parents
+    assert first.manifest.parents == second.manifest.parents
+
+
+def test_a_seed_gives_the_same_second_teacher(cli: Cli, engine_run: EngineRun, tmp_path: Path) -> None:
+    """What the ensemble adds is what a run of that seed makes, so that a cache serves both."""
+    words = [f"recipe={engine_run.recipe}", "seed=1", "finetune.ensemble=1", "vocabulary=null", "general=null"]
+    done = cli("compress", *words, "distill=null", "prune=null", "quantize=null", "--out", tmp_path / "run", "--json")
+    assert done.returncode == 0, done.stderr
+    assert {stage["name"]: stage["cached"] for stage in json.loads(done.stdout)["stages"]}["finetune"]
+    assert load(tmp_path / "run" / "1-finetune").digest == load(engine_run.folder / "1-finetune-1").digest
 
 
 def test_the_vocabulary_is_smaller_from_its_stage_on(engine_run: EngineRun) -> None:

@@ -100,10 +100,15 @@ def context_of(teacher: Artifact | None = None, student: Any = None, **data: Any
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """A random BERT of two layers: what it says is arbitrary, but it says it firmly."""
     top = tmp_path_factory.mktemp("teacher")
-    folder = tiny_classifier("bert", top / "downloaded", LABELS, seed=1)
+    return another_teacher(top, seed=1)
+
+
+def another_teacher(top: Path, seed: int) -> Artifact:
+    """A teacher of the same classes and tokens that says something else."""
+    folder = tiny_classifier("bert", top / "downloaded", LABELS, seed=seed)
     details = context_of().input_details(0)
     return sealed(
-        top / "0-teacher", lambda out: (Spec("torch", WEIGHTS, copy_checkpoint(folder, out), details=details), 0.0)
+        top / "1-finetune", lambda out: (Spec("torch", WEIGHTS, copy_checkpoint(folder, out), details=details), 0.0)
     )
 
 
@@ -681,6 +686,21 @@ class TestVocabulary:
         rows = outputs.transfer_rows(context, "all", encoder)[1]
         assert made._soft is not None
         np.testing.assert_allclose(made._soft.top, infer(load_classifier(teacher.path), rows, encoder), atol=1e-5)
+
+    @pytest.mark.parametrize("smaller", [False, True], ids=["its own tokens", "a tutor's tokens"])
+    def test_logits_are_the_mean_of_an_ensemble(self, teacher: Artifact, tmp_path: Path, smaller: bool) -> None:
+        others = [another_teacher(tmp_path / str(seed), seed) for seed in (2, 3)]
+        context = context_of(teacher).with_ensemble(others)
+        if smaller:
+            context = context.with_tutor(narrowed(teacher, tmp_path / "1-vocabulary", size=70))
+        alone = objective_of(teacher, load_classifier(teacher.path))
+        made = objective_of(teacher, load_classifier((context.tutor or teacher).path), context)
+        encoder = Encoder(teacher.path, 32, "truncate", 0)
+        rows = outputs.transfer_rows(context, "all", encoder)[1]
+        every = [infer(load_classifier(each.path), rows, encoder) for each in (teacher, *others)]
+        assert made._soft is not None and alone._soft is not None
+        np.testing.assert_allclose(made._soft.top, np.mean(every, axis=0), atol=1e-5)
+        np.testing.assert_allclose(alone._soft.top, every[0], atol=1e-5)  # a cache of its own
 
     def test_states_of_the_first_token_come_from_the_whole_teacher(self, teacher: Artifact, tmp_path: Path) -> None:
         tutor = narrowed(teacher, tmp_path / "1-vocabulary", size=70)

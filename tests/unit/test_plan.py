@@ -59,6 +59,18 @@ def test_a_narrower_hidden_state_has_fewer_weights(tiny: Tiny) -> None:
     assert params(tiny, "student.hidden_size=16") < params(tiny)
 
 
+def test_every_teacher_of_an_ensemble_takes_its_time(tiny: Tiny) -> None:
+    one, three = (
+        {
+            step.name: step.predicted_seconds
+            for step in planned(tiny, f"finetune.ensemble={count}", "finetune.epochs=900").steps
+        }
+        for count in (1, 3)
+    )
+    assert 1.5 < three["finetune"] / one["finetune"] < 6  # of two measurements of how fast the machine is
+    assert three["export"] == one["export"]
+
+
 def test_a_second_distill_stage_keeps_the_student(tiny: Tiny) -> None:
     stages = (
         '[{"stage": "finetune"}, {"stage": "distill", "name": "general"}, {"stage": "distill"}, {"stage": "export"}]'

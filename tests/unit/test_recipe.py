@@ -239,6 +239,14 @@ def augment(**fields: Any) -> dict[str, Any]:
         (stages("prune", reconstruct=True, hidden_ratio=0.5), "reconstruct needs the whole hidden state"),
         (stages("prune", rounds=0), "prune.rounds: got 0"),
         (stages("prune", schedule="square"), "prune.schedule: got 'square', allowed: 'linear' or 'cubic'"),
+        (stages("finetune", ensemble=0), "finetune.ensemble: got 0"),
+        (
+            {
+                "data": {"source": "x", "long_texts": "chunk"},
+                "stages": [{"stage": "finetune", "ensemble": 2}, {"stage": "vocabulary"}, {"stage": "export"}],
+            },
+            "finetune.ensemble: the pieces of a long text",
+        ),
         (stages("vocabulary", size=0), "vocabulary.size: got 0"),
         (stages("vocabulary", embedding_size=0), "vocabulary.embedding_size: got 0"),
         (augment(methods=["mask"]), "masked_lm and the method mask go together"),
