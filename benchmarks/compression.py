@@ -62,6 +62,7 @@ class Student:
     embedding: int | None
     epochs: float
     copies: int = 0  # augmented texts for each training row
+    teachers: int = 1  # whose mean it learns
 
     def recipe(self, name: str) -> Tree:
         """How it is made on one of the data sets."""
@@ -74,7 +75,8 @@ class Student:
         extra: Tree = {"unlabelled": str(folder_of(EXTRA[name]) / "texts.csv")}
         if self.copies:
             extra["augment"] = {"copies": self.copies}
-        return recipe(name, [*stages, *SHIP], student, data=extra, validation={"samples": 30, "seq_len": 32})
+        return recipe(name, [*stages, *SHIP], student, data=extra, validation={"samples": 30, "seq_len": 32},
+                      ensemble=self.teachers)  # fmt: skip
 
 
 FILM = Student((0, 1, 2, 3, 5), heads=6, neurons=256, words=14000, embedding=160, epochs=6)
@@ -97,6 +99,7 @@ def recipe(
     name: str, stages: list[Tree], student: Tree | None = None, seed: int = 0, teacher: str | None = None, **more: Any
 ) -> Tree:
     """A recipe on one of the data sets; its teacher is fine-tuned first, or a folder that holds one that was."""
+    finetune = {**FINETUNE, "epochs": EPOCHS[name], "ensemble": more.pop("ensemble", 1)}
     folder = folder_of(name)
     splits = {"source": "train", "dev_source": "dev", "test_source": "test"}
     rows = {name: str(folder / f"{split}.csv") for name, split in splits.items()}
@@ -106,7 +109,7 @@ def recipe(
         "teacher": {"source": teacher or TEACHER},
         "data": {**rows, "max_length": 128, **more.pop("data", {})},
         "student": student or {},
-        "stages": stages if teacher else [{**FINETUNE, "epochs": EPOCHS[name]}, *stages],
+        "stages": stages if teacher else [finetune, *stages],
         **more,
     }
 
