@@ -80,7 +80,7 @@ class Student:
 
 
 FILM = Student((0, 1, 2, 3, 5), heads=6, neurons=256, words=14000, embedding=160, epochs=6)
-SHORT = Student((0, 1, 2, 4), heads=4, neurons=256, words=8000, embedding=192, epochs=3, copies=2)
+SHORT = Student((0, 1, 2, 3, 5), heads=4, neurons=256, words=6400, embedding=192, epochs=4, copies=2)
 STUDENTS = {
     "film_reviews": {
         "5 thin layers, 6 epochs": FILM,
@@ -88,7 +88,8 @@ STUDENTS = {
         "3 layers, 6,000 whole words, 1 epoch": Student((0, 2, 4), None, 768, words=6000, embedding=None, epochs=1),
     },
     "short_texts": {
-        "4 thin layers, 3 epochs": SHORT,
+        "5 thin layers, 4 epochs": SHORT,
+        "4 thin layers, 3 epochs": Student((0, 1, 2, 4), 4, 256, words=8000, embedding=192, epochs=3, copies=2),
         "4 thin layers, 4,500 whole words, 2 epochs": Student((0, 1, 2, 4), 4, 256, 4500, embedding=None, epochs=2),
         "2 layers, 3,000 whole words, 2 epochs": Student((0, 1), None, 768, words=3000, embedding=None, epochs=2),
     },
