@@ -84,12 +84,14 @@ SHORT = Student((0, 1, 2, 3, 5), heads=4, neurons=256, words=6400, embedding=192
 STUDENTS = {
     "film_reviews": {
         "5 thin layers, 6 epochs": FILM,
+        "4 thinner layers, 3 epochs": Student((0, 1, 2, 4), 4, 256, words=10000, embedding=128, epochs=3),
         "3 layers, 1 epoch": Student((0, 2, 4), None, 768, words=12000, embedding=128, epochs=1),
         "3 layers, 6,000 whole words, 1 epoch": Student((0, 2, 4), None, 768, words=6000, embedding=None, epochs=1),
     },
     "short_texts": {
         "5 thin layers, 4 epochs": SHORT,
         "4 thin layers, 3 epochs": Student((0, 1, 2, 4), 4, 256, words=8000, embedding=192, epochs=3, copies=2),
+        "3 thinner layers, 3 epochs": Student((0, 1, 3), 4, 192, words=3500, embedding=128, epochs=3, copies=2),
         "4 thin layers, 4,500 whole words, 2 epochs": Student((0, 1, 2, 4), 4, 256, 4500, embedding=None, epochs=2),
         "2 layers, 3,000 whole words, 2 epochs": Student((0, 1), None, 768, words=3000, embedding=None, epochs=2),
     },
