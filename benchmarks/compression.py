@@ -95,6 +95,7 @@ STUDENTS = {
     "short_texts": {
         "5 thin layers, 4 epochs": SHORT,
         "5 thin layers, 4 epochs, pruned by a twelfth": replace(SHORT, trim=12 / 11),
+        "5 thin layers, 4 epochs, pruned by a quarter": replace(SHORT, trim=4 / 3),
         "4 thin layers, 3 epochs": Student((0, 1, 2, 4), 4, 256, words=8000, embedding=192, epochs=3, copies=2),
         "3 thinner layers, 3 epochs": Student((0, 1, 3), 4, 192, words=3500, embedding=128, epochs=3, copies=2),
         "4 thin layers, 4,500 whole words, 2 epochs": Student((0, 1, 2, 4), 4, 256, 4500, embedding=None, epochs=2),
