@@ -87,7 +87,7 @@ def _verdict(models: Tree, wanted: tuple[float, float, float], size: int) -> str
     kept = [name for name, model in fast.items() if model["accuracy_drop"]["value"] <= drop]
     asked = f"wanted: {faster} times faster at both lengths, {smaller} times smaller, drop at most {drop}"
     if kept:
-        return f"Met by {', '.join(kept)} ({asked})."
+        return f"Met by {'; '.join(kept)} ({asked})."
     if not fast:
         return f"Not met: no student is fast and small enough ({asked})."
     best = min(fast, key=lambda name: float(fast[name]["accuracy_drop"]["value"]))
