@@ -116,7 +116,7 @@ def quantize_dynamic_int8(source: Path, path: Path) -> None:
 
     `MatMulConstBOnly` leaves the products of two activations in attention alone: they have no weights, and
     quantizing them costs accuracy and time. What the quantizer notes of the shapes between operators stays out of the
-    file, 28 kB in a student of five layers: every runtime infers them anew.
+    file: every runtime infers them anew.
     """
     with needs("compress"), quiet():
         import onnx
