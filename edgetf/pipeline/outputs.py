@@ -58,10 +58,12 @@ def execute_outputs(plan: Plan, out: Path, part: Part, fresh: bool, reporter: Re
 def _teacher(plan: Plan, store: Store, reporter: Reporter, part: Part) -> tuple[Artifact, Context]:
     """The checkpoint that the first distillation reads, and what the stages are told of teacher and tutor."""
     shop, refusal = Workshop(plan, store, reporter), None
-    if part.number > 1 and any(isinstance(stage, FinetuneConfig) for stage in plan.recipe.stages):
+    finetune = next((stage for stage in plan.recipe.stages if isinstance(stage, FinetuneConfig)), None)
+    if part.number > 1 and finetune is not None:
+        carried = ", or give teacher.source=RUN/1-finetune finetune=null" if finetune.ensemble == 1 else ""
         refusal = (  # another training would give another teacher
             f"--teacher-outputs {part.number}/{part.of}: the teacher is not in the cache; let part 1/{part.of} make it "
-            "with the same EDGETF_CACHE, or give teacher.source=RUN/1-finetune finetune=null"
+            f"with the same EDGETF_CACHE{carried}"
         )
     source = shop.teacher(refusal)
     shop.context = shop.context.with_teacher(source)
@@ -69,9 +71,9 @@ def _teacher(plan: Plan, store: Store, reporter: Reporter, part: Part) -> tuple[
         name = f"{number}-{stage_name(stage)}"
         if isinstance(stage, FinetuneConfig):
             first = shop.checkpoint(name, stage, source, refusal=refusal).artifact
+            shop.context = shop.context.with_teacher(first)
             shop.ensemble(number, stage, source, refusal)
             source = first
-            shop.context = shop.context.with_teacher(source)
         elif isinstance(stage, VocabularyConfig):
             source = shop.checkpoint(name, stage, source).artifact
             shop.context = shop.context.with_tutor(source)

@@ -362,12 +362,14 @@ def test_other_machines_fill_the_cache(recipe: Path, tmp_path: Path) -> None:
 
 
 def test_two_processes_fill_a_part(recipe: Path, tmp_path: Path) -> None:
-    words = [f"recipe={recipe}", "--teacher-outputs", "1/1", "--out", tmp_path / "run", "--json"]
+    words = [f"recipe={recipe}", "finetune.ensemble=2", "--teacher-outputs", "1/1", "--out", tmp_path / "run", "--json"]
     with two(tmp_path / "cache", words) as processes:
         codes, out, _ = ends(processes)
     assert codes == [0, 0]
     assert json.loads(out[0])["part"] == {"number": 1, "of": 1}
     assert out[1] == ""
+    for name in ("1-finetune", "1-finetune-1"):
+        open_verified(tmp_path / "run" / name)
     assert sorted(Path(name).name for name in blocks_in(tmp_path / "cache")) == [
         "block-000.f16", "block-000.npz", "block-001.f16", "block-001.npz",
     ]  # fmt: skip
