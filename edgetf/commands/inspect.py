@@ -13,13 +13,14 @@ from edgetf.core.errors import EXIT_FINE, ArtifactError
 from edgetf.core.files import file_sha256
 from edgetf.core.metrics import Metric
 from edgetf.core.quiet import quiet
+from edgetf.core.schemes import Format
 from edgetf.core.task_names import CLASSIFICATION
 from edgetf.pipeline.run import artifacts_in
 from edgetf.report.table import console
 from edgetf.report.words import fraction, mebibytes, seconds
 from edgetf.tasks import task_of
 
-SUFFIXES = (".onnx", ".tflite")
+_FORMATS: dict[str, Format] = {".onnx": "onnx", ".tflite": "tflite"}
 
 
 def inspect_command(place: Path, as_json: bool) -> int:
@@ -41,24 +42,29 @@ def inspect_command(place: Path, as_json: bool) -> int:
 
 def graph_of(path: Path) -> dict[str, Any] | None:
     """Operators of a model file; None where the package to read it is missing."""
+    model_format = _FORMATS.get(path.suffix)
+    if model_format is None:
+        return None
     try:
         with quiet():
-            match path.suffix:
-                case ".onnx":
-                    from edgetf.formats.onnx import summarize_onnx as summarize
-                case ".tflite":
-                    from edgetf.formats.tflite import summarize_tflite as summarize
-                case _:
-                    return None
-            summary = summarize(path)
+            from edgetf.formats.quantize import summarize_file
+
+            summary = summarize_file(model_format, path)
     except ImportError:
         return None
-    return {"ops": summary.ops, "weighted_ops": summary.quantizable, "weighted_ops_in_8_bits": summary.quantized}
+    return {
+        "ops": summary.ops,
+        "weighted_ops": summary.quantizable,
+        "weighted_ops_quantized": summary.quantized,
+        "part_bytes": summary.part_bytes,
+        "inputs": summary.inputs,
+        "outputs": summary.outputs,
+    }
 
 
 def _model_file(path: Path) -> dict[str, Any]:
-    if path.suffix not in SUFFIXES:
-        raise ArtifactError(f"{path}: got {path.suffix or 'no suffix'}, allowed: {', '.join(SUFFIXES)}, or a folder")
+    if path.suffix not in _FORMATS:
+        raise ArtifactError(f"{path}: got {path.suffix or 'no suffix'}, allowed: {', '.join(_FORMATS)}, or a folder")
     record = {"path": str(path), "size_bytes": path.stat().st_size, "sha256": file_sha256(path)}
     return {**record, "graph": graph_of(path)}
 
@@ -79,7 +85,11 @@ def _print(document: dict[str, Any]) -> None:
     graph = document.get("graph")
     if graph:
         table.add_row("operators", ", ".join(f"{op} {count}" for op, count in list(graph["ops"].items())[:12]))
-        table.add_row("weights in 8 bits", f"{graph['weighted_ops_in_8_bits']} of {graph['weighted_ops']} operators")
+        table.add_row("weights quantized", f"{graph['weighted_ops_quantized']} of {graph['weighted_ops']} operators")
+        for name in ("inputs", "outputs"):
+            table.add_row(name, ", ".join(f"{value} {kind}" for value, kind in graph[name].items()))
+        parts = {part: size for part, size in graph["part_bytes"].items() if size}
+        table.add_row("constants", ", ".join(f"{part} {mebibytes(size)}" for part, size in parts.items()))
     out.print(table)
     if "files" in document:
         files = Table("file", "size", "sha256", title="every hash is right", title_justify="left")

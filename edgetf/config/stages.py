@@ -8,7 +8,8 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from edgetf.config.fields import Positive, once
 from edgetf.config.training import LossConfig, TrainingConfig
-from edgetf.core.device import Format, Scheme, Strict
+from edgetf.core.device import Strict
+from edgetf.core.schemes import Format, Scheme
 
 
 class FinetuneConfig(TrainingConfig):

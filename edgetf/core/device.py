@@ -5,6 +5,7 @@ Every figure carries its source; one that nobody measured or published is left o
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,18 +15,8 @@ from edgetf.core.errors import ConfigError, near_match
 from edgetf.core.files import is_file, read_yaml
 from edgetf.core.places import shipped
 from edgetf.core.problems import explain
-
-Runtime = Literal["ort", "litert"]
-Format = Literal["onnx", "tflite"]
-Scheme = Literal["fp32", "w8a8_dynamic"]
-
-RUNTIME_OF: dict[Format, Runtime] = {"onnx": "ort", "tflite": "litert"}
-
-# Which scheme each runtime computes with its own kernels, by format. What is not here is refused at plan time.
-RUNS: dict[Runtime, dict[Format, tuple[Scheme, ...]]] = {
-    "ort": {"onnx": ("fp32", "w8a8_dynamic")},
-    "litert": {"tflite": ("fp32", "w8a8_dynamic")},
-}
+from edgetf.core.schemes import Format, Granularity, Runtime, Scheme, Signedness
+from edgetf.core.support import RUNTIMES_OF, SUPPORT, Support
 
 
 class Strict(BaseModel):
@@ -53,18 +44,42 @@ class DeviceProfile(Strict):
     threads: Annotated[int, Field(ge=1, description="threads that one inference uses")] = 1
     instructions: tuple[str, ...] = ()
     python: tuple[str, ...] = ()
+    compute_capability: Annotated[float | None, Field(gt=0, description="of its GPU, where it has one")] = None
     facts: dict[str, Fact] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def refuses(self, model_format: Format, scheme: str) -> str | None:
+    def runtime_of(self, model_format: Format) -> Runtime | None:
+        """The runtime that opens files of this format here, or None."""
+        return next((runtime for runtime in RUNTIMES_OF[model_format] if runtime in self.runtimes), None)
+
+    def support(self, model_format: Format, scheme: Scheme) -> Support | None:
+        """How a scheme is run here, or None where it is refused."""
+        runtime = self.runtime_of(model_format)
+        return None if runtime is None or self.refuses(model_format, scheme) else SUPPORT[runtime][scheme]
+
+    def refuses(self, model_format: Format, scheme: Scheme, granularity: Granularity | None = None) -> str | None:
         """Why a variant cannot run here, or None."""
-        runtime = RUNTIME_OF[model_format]
-        if runtime not in self.runtimes:
-            return f"needs {runtime}, {self.name} has {', '.join(self.runtimes)}"
-        allowed = RUNS[runtime].get(model_format, ())
-        if scheme not in allowed:
-            return f"{scheme} is not run by {runtime}; allowed: {', '.join(allowed)}"
+        runtime = self.runtime_of(model_format)
+        if runtime is None:
+            return f"needs {' or '.join(RUNTIMES_OF[model_format])}, {self.name} has {', '.join(self.runtimes)}"
+        found = SUPPORT[runtime].get(scheme)
+        if found is None:
+            return f"{scheme} is not run by {runtime}; allowed: {', '.join(SUPPORT[runtime])}"
+        if found.capability > (self.compute_capability or 0.0):
+            has = "no GPU" if self.compute_capability is None else f"{self.compute_capability:g}"
+            return f"{scheme} needs compute capability {found.capability:g}, {self.name} has {has}"
+        if found.granularity and granularity and found.granularity != granularity:
+            return f"{runtime} gives wrong answers for {scheme} {granularity}; allowed: {found.granularity}"
         return None
+
+    @property
+    def activations(self) -> Signedness:
+        """The sign of INT8 activations that its kernels are fast with, beside signed weights.
+
+        x86 multiplies unsigned by signed bytes (AVX2, VNNI); Arm signed by signed ones.
+        """
+        machine = platform.machine().lower() if self.architecture == "any" else self.architecture
+        return "signed" if machine in ("aarch64", "arm64") else "unsigned"
 
 
 def device_names() -> list[str]:

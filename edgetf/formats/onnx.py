@@ -1,10 +1,9 @@
-"""ONNX: export through torch.export, INT8 dynamic quantization by onnxruntime, and a look into the graph."""
+"""ONNX: export through torch.export, and exact rewrites of the file."""
 
 from __future__ import annotations
 
+import ast
 import re
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,7 @@ from edgetf.formats.wrapper import LogitsOnly
 
 MODEL = "model.onnx"
 OUTPUT = "logits"
-
-
-@dataclass(frozen=True)
-class GraphSummary:
-    """Operators by type and, of those that hold weights, how many are quantized."""
-
-    ops: dict[str, int]
-    quantized: int
-    quantizable: int
+READ_WEIGHTS = ("MatMul", "Gemm", "Gather")  # what quantization is about
 
 
 _TERMINAL_COLOR = re.compile(r"\x1b\[[0-9;]*m")
@@ -66,19 +57,45 @@ def export_onnx(model: Any, path: Path, opset: int) -> tuple[str, ...]:
         if write_problem(error):
             raise
         raise ParityError(f"export: torch cannot write this model as ONNX ({first_cause(error)})") from None
-    _strip_traces(path)
+    _name_and_strip(path)
     return graph.input_names
 
 
-def _strip_traces(path: Path) -> None:
-    """Take out, in place, where in the Python code each node came from: 200 kB in a student of a few megabytes."""
+_SCOPES = "pkg.torch.onnx.name_scopes"  # the modules around an operator, from the whole model inwards
+
+
+def _name_and_strip(path: Path) -> None:
+    """Name, in place, what reads weights, and the weights, after their module; then take out torch's traces.
+
+    torch writes a transposed weight as `val_19`. The traces say where in the Python code each operator came from:
+    200 kB in a student of a few megabytes.
+    """
     import onnx
 
     model = onnx.load(str(path))
+    taken = {item.name for item in model.graph.initializer}
+    renamed: dict[str, str] = {}
     for node in model.graph.node:
+        scopes = ast.literal_eval(next((item.value for item in node.metadata_props if item.key == _SCOPES), "[]"))
+        weights = [name for name in node.input if name in taken]
+        if node.op_type in READ_WEIGHTS and weights and len(scopes) > 1:
+            node.name, weight = scopes[-2], f"{scopes[-2]}.weight"
+            if weights[0].startswith("val_") and weight not in taken:
+                renamed[weights[0]] = weight
+                taken.add(weight)
         node.ClearField("metadata_props")
         node.ClearField("doc_string")
+    rename(model, renamed)
     onnx.save(model, str(path))
+
+
+def rename(model: Any, names: dict[str, str]) -> None:
+    """Give values of a graph other names, wherever they stand."""
+    for node in model.graph.node:
+        for values in (node.input, node.output):
+            values[:] = [names.get(value, value) for value in values]
+    for value in (*model.graph.initializer, *model.graph.output, *model.graph.value_info):
+        value.name = names.get(value.name, value.name)
 
 
 def name_output(path: Path, name: str) -> None:
@@ -86,12 +103,7 @@ def name_output(path: Path, name: str) -> None:
     with needs("compress"):
         import onnx
     model = onnx.load(str(path))
-    names = {OUTPUT: name, name: f"{name}_inside"}
-    for node in model.graph.node:
-        for values in (node.input, node.output):
-            values[:] = [names.get(value, value) for value in values]
-    for value in (*model.graph.output, *model.graph.value_info):
-        value.name = names.get(value.name, value.name)
+    rename(model, {OUTPUT: name, name: f"{name}_inside"})
     onnx.save(model, str(path))
 
 
@@ -109,47 +121,3 @@ def part_norms(path: Path) -> None:
         if node.op_type == "LayerNormalization" and node.input[0] in sums:
             sums[node.input[0]].op_type = "Sum"
     onnx.save(model, str(path))
-
-
-def quantize_dynamic_int8(source: Path, path: Path) -> None:
-    """INT8 weights per channel, embeddings too; activations are quantized as they come.
-
-    `MatMulConstBOnly` leaves the products of two activations in attention alone: they have no weights, and
-    quantizing them costs accuracy and time. What the quantizer notes of the shapes between operators stays out of the
-    file: every runtime infers them anew.
-    """
-    with needs("compress"), quiet():
-        import onnx
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-    with quiet():
-        quantize_dynamic(
-            source, path, weight_type=QuantType.QInt8, per_channel=True, extra_options={"MatMulConstBOnly": True}
-        )
-    model = onnx.load(str(path))
-    del model.graph.value_info[:]
-    onnx.save(model, str(path))
-
-
-_QUANTIZED = {"MatMulInteger", "ConvInteger", "QLinearMatMul", "QGemm", "DynamicQuantizeMatMul"}
-
-
-def summarize_onnx(path: Path) -> GraphSummary:
-    """Count the operators of a file, and how much of its weights is stored in 8 bits.
-
-    `quantizable` are the MatMul, Gemm and Gather operators that read a float or int8 weight of two dimensions.
-    """
-    with needs("compress"):
-        import onnx
-    graph = onnx.load(str(path), load_external_data=False).graph
-    ops = Counter(node.op_type for node in graph.node)
-    small = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
-    holds = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, *small}
-    weights = {item.name: item for item in graph.initializer if len(item.dims) == 2 and item.data_type in holds}
-    quantized = quantizable = 0
-    for node in graph.node:
-        read = [weights[name] for name in node.input if name in weights]
-        if not read or node.op_type not in {"MatMul", "Gemm", "Gather", *_QUANTIZED}:
-            continue
-        quantizable += 1
-        quantized += read[0].data_type in small
-    return GraphSummary(dict(ops.most_common()), quantized, quantizable)

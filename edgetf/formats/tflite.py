@@ -1,15 +1,13 @@
-"""TFLite: conversion by litert-torch with one signature a length, INT8 dynamic quantization by ai-edge-quantizer."""
+"""TFLite: conversion by litert-torch with one signature a length."""
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from edgetf.core.errors import ParityError, needs
 from edgetf.core.files import write_problem
 from edgetf.core.quiet import quiet
-from edgetf.formats.onnx import GraphSummary
 from edgetf.formats.wrapper import LogitsOnly
 from edgetf.runtime.litert import SIGNATURE
 
@@ -39,33 +37,3 @@ def export_tflite(model: Any, path: Path, lengths: tuple[int, ...]) -> tuple[str
         reason = " ".join(str(error).split())[:300]
         raise ParityError(f"export: litert-torch cannot write this model as TFLite ({reason})") from error
     return graph.input_names
-
-
-def quantize_dynamic_int8(source: Path, path: Path) -> None:
-    """INT8 weights and embeddings, activations quantized as they come."""
-    with needs("tflite"), quiet():
-        from ai_edge_quantizer import quantizer, recipe
-    with quiet():
-        worker = quantizer.Quantizer(str(source), recipe.dynamic_wi8_afp32())
-        worker.quantize(enable_progress_report=False).export_model(str(path), overwrite=True)
-
-
-_READ_WEIGHTS = {"FULLY_CONNECTED", "EMBEDDING_LOOKUP", "CONV_2D"}
-
-
-def summarize_tflite(path: Path) -> GraphSummary:
-    """Count the operators of the first signature, and how many weighted ones read INT8 constants."""
-    with needs("litert"):
-        from ai_edge_litert.interpreter import Interpreter
-    interpreter = Interpreter(model_path=str(path), experimental_default_delegate_latest_features=False)
-    tensors = {item["index"]: item for item in interpreter.get_tensor_details()}
-    ops: Counter[str] = Counter()
-    quantized = quantizable = 0
-    for op in interpreter._get_ops_details():
-        ops[op["op_name"]] += 1
-        if op["op_name"] not in _READ_WEIGHTS:
-            continue
-        names = [tensors[index]["dtype"].__name__ for index in op["inputs"] if index in tensors]
-        quantizable += 1
-        quantized += "int8" in names
-    return GraphSummary(dict(ops.most_common()), quantized, quantizable)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgetf.core.device import Format
+from edgetf.core.schemes import Format
 from edgetf.formats import onnx, tflite
 from edgetf.models.first_token import first_token_only
 from edgetf.models.heads import CLASSIFIER, Head

@@ -25,9 +25,9 @@ from edgetf.config.stages import (
     stage_name,
 )
 from edgetf.core.artifact import Artifact, load
-from edgetf.core.device import Format
 from edgetf.core.files import read_json, write_json
 from edgetf.core.made import made_with
+from edgetf.core.schemes import Format
 from edgetf.pipeline.deliver import read_rows
 from edgetf.pipeline.plan import Plan
 from edgetf.pipeline.store import Made, Store, run_lock

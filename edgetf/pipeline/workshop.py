@@ -13,12 +13,14 @@ from typing_extensions import assert_never
 from edgetf.config.stages import DistillConfig, ExportConfig, FinetuneConfig, PruneConfig, VocabularyConfig
 from edgetf.config.training import VECTORS_ONLY
 from edgetf.core.artifact import Artifact, Spec
-from edgetf.core.device import Format, Scheme, load_device
+from edgetf.core.device import load_device
 from edgetf.core.errors import ConfigError, needs
 from edgetf.core.files import file_sha256
 from edgetf.core.made import machine
 from edgetf.core.quiet import quiet
+from edgetf.core.schemes import Format, Scheme
 from edgetf.core.task_names import CLASSIFICATION
+from edgetf.formats.quantization import Quantization
 from edgetf.models.checkpoint import WEIGHTS, copy_checkpoint, locate_teacher, read_config
 from edgetf.pipeline.deliver import deliver_reference, deliver_variant
 from edgetf.pipeline.plan import Plan
@@ -205,7 +207,7 @@ class Workshop:
             with needs("compress"), quiet():
                 from edgetf.stages import quantize
 
-            return quantize.run(scheme, exported, self.context, out)
+            return quantize.run(Quantization(scheme), exported, self.context, out)
 
         return self._make(name, "quantize", scheme, [exported], QUANTIZE[exported.spec.kind], write)
 

@@ -12,14 +12,14 @@ from tokenizers import Tokenizer
 from edgetf.core.artifact import Artifact
 from edgetf.core.files import read_json, write_json
 from edgetf.core.metrics import Floats
+from edgetf.core.schemes import Format, Scheme
+from edgetf.core.support import HERE
 from edgetf.core.task_names import CLASSIFICATION, by_word
 from edgetf.models.checkpoint import copy_tokenizer
 from edgetf.runtime.classify import Model
 from edgetf.runtime.words import by_text
 from edgetf.tasks import task_of
 from edgetf.validation.golden import runtime_logits, torch_parity, write_golden
-
-BACKENDS = {"onnx": "ort", "tflite": "litert"}
 
 
 def _set_length(folder: Path, max_length: int, pad_id: int, fixed: bool) -> None:
@@ -42,8 +42,8 @@ def _set_length(folder: Path, max_length: int, pad_id: int, fixed: bool) -> None
 def finish(
     out: Path,
     source: Artifact,
-    kind: str,
-    scheme: str,
+    kind: Format,
+    scheme: Scheme,
     model_file: str,
     texts: list[str],
     pairs: list[str] | None,
@@ -64,7 +64,7 @@ def finish(
         name=f"{kind}-{scheme}",
         folder=out,
         model_file=model_file,
-        backend=BACKENDS[kind],
+        backend=HERE[kind],
         max_length=details["max_length"],
         long_texts=details["long_texts"],
         pad_id=details["pad_id"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgetf.core.device import Format, Scheme
+from edgetf.core.schemes import Format, Scheme
 from edgetf.models.heads import CLASSIFIER, Head
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from edgetf.config.stages import ExportConfig
 from edgetf.core.artifact import Artifact, Spec
-from edgetf.core.device import Format
 from edgetf.core.metrics import Floats
+from edgetf.core.schemes import Format
 from edgetf.formats import onnx, tflite
 from edgetf.formats.write import write_graph
 from edgetf.models.checkpoint import load_classifier

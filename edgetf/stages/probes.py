@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgetf.core.device import RUNTIME_OF
 from edgetf.core.quiet import quiet
-from edgetf.formats import onnx, tflite
+from edgetf.core.support import HERE
+from edgetf.formats.quantization import Quantization
+from edgetf.formats.quantize import quantize_file
 from edgetf.formats.write import write_graph
 from edgetf.models.families import family_of
 from edgetf.models.heads import CLASSIFIER, Head, build
@@ -23,7 +24,6 @@ from edgetf.targets.local import ask_runner
 WORDS = 512
 SAMPLES = 40
 OPSET = 20
-QUANTIZE = {"onnx": onnx.quantize_dynamic_int8, "tflite": tflite.quantize_dynamic_int8}
 LayerSize = tuple[int, int]  # heads, and neurons of each feed-forward
 
 
@@ -58,12 +58,12 @@ def write_model(model: Any, deployment: Deployment, folder: Path) -> dict[str, A
     quantized = exported
     if deployment.scheme != "fp32" and any(_has_weights(layer) for layer in layers_of(model)):
         quantized = folder / "quantized"
-        QUANTIZE[deployment.model_format](exported, quantized)
+        quantize_file(deployment.model_format, exported, quantized, Quantization("w8a8_dynamic"))
     return {
         "name": folder.name,
         "folder": str(folder),
         "model_file": quantized.name,
-        "backend": RUNTIME_OF[deployment.model_format],
+        "backend": HERE[deployment.model_format],
         "max_length": deployment.seq_len,
     }
 

@@ -1,8 +1,4 @@
-"""Quantize: an exported fp32 file becomes INT8, in the runtime's own scheme; then its answers are checked.
-
-`w8a8_dynamic`: weights per channel in INT8, embeddings too; activations are quantized as they come, so that no
-calibration rows are needed.
-"""
+"""Quantize: an exported fp32 file becomes one of another scheme; then its answers are checked in the runtime."""
 
 from __future__ import annotations
 
@@ -10,10 +6,10 @@ import time
 from pathlib import Path
 
 from edgetf.core.artifact import Artifact, Spec
-from edgetf.core.device import Scheme
 from edgetf.core.errors import ParityError
-from edgetf.formats import onnx, tflite
-from edgetf.formats.onnx import GraphSummary
+from edgetf.core.schemes import FORMATS
+from edgetf.formats.quantization import Feeds, GraphSummary, Quantization
+from edgetf.formats.quantize import quantize_file, summarize_file
 from edgetf.stages.context import Context
 from edgetf.stages.deploy import finish
 from edgetf.validation.golden import golden_of
@@ -21,35 +17,41 @@ from edgetf.validation.golden import golden_of
 LEAST_SHARE = 0.5  # a recipe that leaves more weights in float than this has failed in silence
 
 
-def run(scheme: Scheme, source: Artifact, context: Context, out: Path) -> tuple[Spec, float]:
-    """Quantize one exported file; gives its spec and the seconds it took.
+def run(
+    how: Quantization, source: Artifact, context: Context, out: Path, feeds: Feeds | None = None
+) -> tuple[Spec, float]:
+    """Quantize one exported file; gives its spec and the seconds it took. `feeds` are the calibration rows.
 
     Raises:
-        ParityError: little or nothing was quantized, or the logits point elsewhere.
+        ParityError: little or nothing was quantized, it takes or gives other types than before, or the logits differ.
     """
     started = time.monotonic()
-    kind, model_file = source.spec.kind, source.spec.model_file
-    context.report(0, 2, f"quantizing {kind}")
-    match kind:
-        case "onnx":
-            onnx.quantize_dynamic_int8(source.model_path, out / model_file)
-            summary = onnx.summarize_onnx(out / model_file)
-        case "tflite":
-            tflite.quantize_dynamic_int8(source.model_path, out / model_file)
-            summary = tflite.summarize_tflite(out / model_file)
-        case _:
-            raise ParityError(f"quantize: got a {kind} artifact, allowed: onnx, tflite; export it first")
-    share = quantized_share(summary, f"{kind}-{scheme}")
+    model_format = next((known for known in FORMATS if known == source.spec.kind), None)
+    if model_format is None:
+        raise ParityError(
+            f"quantize: got a {source.spec.kind} artifact, allowed: {', '.join(FORMATS)}; export it first"
+        )
+    name, model_file = f"{model_format}-{how.scheme}", source.spec.model_file
+    context.report(0, 2, f"quantizing {model_format}")
+    quantize_file(model_format, source.model_path, out / model_file, how, feeds)
+    summary = summarize_file(model_format, out / model_file)
+    found = {
+        "quantized_share": quantized_share(summary, name) if how.scheme != "fp16" else None,
+        "quantization": how.record(),
+        "part_bytes": summary.part_bytes,
+    }
+    hold_types(summary, summarize_file(model_format, source.model_path), name)
     context.report(1, 2, "checking it in its runtime")
-    golden = golden_of(source)
-    details = {**source.spec.details, "quantized_share": share}
-    details = finish(out, source, kind, scheme, model_file, golden.texts, golden.pairs, golden.torch_logits, details)
-    spec = Spec(kind=kind, model_file=model_file, params=source.spec.params, scheme=scheme, details=details)
+    golden, details = golden_of(source), {**source.spec.details, **found}
+    details = finish(
+        out, source, model_format, how.scheme, model_file, golden.texts, golden.pairs, golden.torch_logits, details
+    )
+    spec = Spec(model_format, model_file, source.spec.params, scheme=how.scheme, details=details)
     return spec, time.monotonic() - started
 
 
 def quantized_share(summary: GraphSummary, name: str) -> float:
-    """Share of the weighted operators that read INT8.
+    """Share of the weighted operators that read quantized weights.
 
     Raises:
         ParityError: it is under a half.
@@ -61,3 +63,20 @@ def quantized_share(summary: GraphSummary, name: str) -> float:
             "the scheme does not fit this graph"
         )
     return round(share, 4)
+
+
+def hold_types(quantized: GraphSummary, plain: GraphSummary, name: str) -> None:
+    """Refuse a file that an app would have to feed or read in another way than the one it was made from.
+
+    Raises:
+        ParityError: an input or an output has another type, as where raw int8 logits come out.
+    """
+    for side, before, after in (
+        ("input", plain.inputs, quantized.inputs),
+        ("output", plain.outputs, quantized.outputs),
+    ):
+        for value, kind in before.items():
+            if after.get(value) != kind:
+                raise ParityError(
+                    f"{name}: its {side} {value} is {after.get(value, 'gone')}, allowed: {kind}, as in the fp32 file"
+                )

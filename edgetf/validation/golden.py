@@ -14,6 +14,8 @@ from edgetf.core.artifact import Artifact
 from edgetf.core.errors import ArtifactError, ParityError
 from edgetf.core.files import read_lines
 from edgetf.core.metrics import Floats, cosine, stacked
+from edgetf.core.schemes import Runtime
+from edgetf.core.support import HERE
 from edgetf.core.task_names import CLASSIFICATION
 from edgetf.runtime.classify import Model
 from edgetf.runtime.encoder import Piece
@@ -90,14 +92,13 @@ def golden_of(artifact: Artifact) -> Golden:
     return read_golden(artifact.path, task_of(artifact.spec.details.get("task", CLASSIFICATION)).output)
 
 
-def deployable_model(artifact: Artifact) -> Model:
-    """What the runner needs to know of an artifact.
+def deployable_model(artifact: Artifact, runtime: Runtime | None = None) -> Model:
+    """What the runner needs to know of an artifact; `runtime` opens it, if not the one that checks such files here.
 
     Raises:
         ArtifactError: it is a torch checkpoint, which no device runs.
     """
-    backends = {"onnx": "ort", "tflite": "litert"}
-    if artifact.spec.kind not in backends:
+    if artifact.spec.kind not in HERE:
         raise ArtifactError(f"{artifact.path}: a {artifact.spec.kind} artifact does not run; give an exported variant")
     details = artifact.spec.details
     try:
@@ -105,7 +106,7 @@ def deployable_model(artifact: Artifact) -> Model:
             name=artifact.manifest.name,
             folder=artifact.path,
             model_file=artifact.spec.model_file,
-            backend=backends[artifact.spec.kind],
+            backend=runtime or HERE[artifact.spec.kind],
             max_length=details["max_length"],
             long_texts=details["long_texts"],
             pad_id=details["pad_id"],

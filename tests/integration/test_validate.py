@@ -228,7 +228,7 @@ def test_inspect_tells_what_is_there(cli: Cli, tiny_run: TinyRun, place: str) ->
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     if "w8a8" in place:
-        assert document["graph"]["weighted_ops"] == document["graph"]["weighted_ops_in_8_bits"] > 0
+        assert document["graph"]["weighted_ops"] == document["graph"]["weighted_ops_quantized"] > 0
     assert cli("inspect", tiny_run.folder / place).returncode == 0
 
 

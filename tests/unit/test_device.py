@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edgetf.core.device import RUNS, DeviceProfile, device_names, load_device
+from edgetf.core.device import DeviceProfile, device_names, load_device
 from edgetf.core.errors import ConfigError
+from edgetf.core.support import SUPPORT
 
 GOOD = """
 name: board
@@ -77,7 +78,7 @@ def test_a_profile_that_is_not_utf_8_is_a_config_error(tmp_path: Path) -> None:
         ("theads: 2", "theads: not a field; did you mean threads?"),
         ("threads: 0", "threads: got 0"),
         ("target: moon", "target: got 'moon', allowed: 'local' or 'none'"),
-        ("runtimes: [ort, tvm]", "runtimes.1: got 'tvm', allowed: 'ort' or 'litert'"),
+        ("runtimes: [ort, tvm]", "runtimes.1: got 'tvm', allowed: 'ort', 'litert', 'tflite_runtime' or 'tensorrt'"),
         ("facts: {memory: {value: 1, unit: GiB}}", "facts.memory.source: missing"),
     ],
 )
@@ -105,14 +106,14 @@ def test_all_problems_of_a_profile_come_together(tmp_path: Path) -> None:
 def test_a_device_refuses_a_format_whose_runtime_it_lacks() -> None:
     device = DeviceProfile(name="b", description="", target="none", architecture="aarch64", runtimes=("ort",))
     assert device.refuses("onnx", "fp32") is None
-    assert device.refuses("tflite", "fp32") == "needs litert, b has ort"
+    assert device.refuses("tflite", "fp32") == "needs litert or tflite_runtime, b has ort"
 
 
 def test_a_device_refuses_a_scheme_that_its_runtime_does_not_run() -> None:
-    refusal = load_device("host").refuses("onnx", "w4")
+    refusal = load_device("host").refuses("tflite", "fp8_e4m3")
     assert refusal is not None
-    assert refusal.startswith("w4 is not run by ort; allowed: ")
-    for scheme in RUNS["ort"]["onnx"]:
+    assert refusal.startswith("fp8_e4m3 is not run by litert; allowed: ")
+    for scheme in SUPPORT["litert"]:
         assert scheme in refusal
 
 

@@ -28,6 +28,8 @@ from edgetf.config.stages import ExportConfig
 from edgetf.core.artifact import Artifact, Spec, seal
 from edgetf.formats import onnx as onnx_format
 from edgetf.formats import tflite as tflite_format
+from edgetf.formats.quantization import Quantization
+from edgetf.formats.quantize import quantize_file, summarize_file
 from edgetf.models.checkpoint import WEIGHTS, copy_checkpoint, load_classifier
 from edgetf.models.families import family_of
 from edgetf.models.first_token import FirstTokenLayer, additive, first_token_only
@@ -347,8 +349,8 @@ class TestOnnx:
         onnx_format.export_onnx(model, paths[0], 20)
         onnx_format.export_onnx(first_token_only(model), paths[1], 20)
         onnx_format.part_norms(paths[1])
-        onnx_format.quantize_dynamic_int8(paths[1], paths[2])
-        plain, quantized = (onnx_format.summarize_onnx(path) for path in (paths[0], paths[2]))
+        quantize_file("onnx", paths[1], paths[2], Quantization("w8a8_dynamic"))
+        plain, quantized = (summarize_file("onnx", path) for path in (paths[0], paths[2]))
         assert quantized_share(quantized, "onnx-w8a8_dynamic") == 1.0
         assert quantized.quantizable == plain.quantizable
         batch = batch_of(model, (20, 9, 1))
@@ -382,8 +384,8 @@ class TestTflite:
         model = model_of("bert")
         tflite_format.export_tflite(model, paths[0], (8,))
         tflite_format.export_tflite(first_token_only(model), paths[1], (8,))
-        tflite_format.quantize_dynamic_int8(paths[1], paths[2])
-        plain, quantized = (tflite_format.summarize_tflite(path) for path in (paths[0], paths[2]))
+        quantize_file("tflite", paths[1], paths[2], Quantization("w8a8_dynamic"))
+        plain, quantized = (summarize_file("tflite", path) for path in (paths[0], paths[2]))
         assert quantized_share(quantized, "tflite-w8a8_dynamic") == 1.0
         assert quantized.quantizable == plain.quantizable
 

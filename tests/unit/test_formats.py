@@ -24,7 +24,8 @@ from edgetf.core.errors import ParityError
 from edgetf.core.metrics import cosine
 from edgetf.formats import onnx as onnx_format
 from edgetf.formats import tflite as tflite_format
-from edgetf.formats.onnx import GraphSummary
+from edgetf.formats.quantization import GraphSummary, Quantization
+from edgetf.formats.quantize import quantize_file, summarize_file
 from edgetf.formats.wrapper import LogitsOnly
 from edgetf.models.checkpoint import load_classifier
 from edgetf.models.families import family_of
@@ -122,8 +123,8 @@ class TestOnnx:
 
     def test_quantized_file_answers_nearly_the_same(self, exported: Exported, tmp_path: Path) -> None:
         path = tmp_path / "int8.onnx"
-        onnx_format.quantize_dynamic_int8(exported.path, path)
-        summary = onnx_format.summarize_onnx(path)
+        quantize_file("onnx", exported.path, path, Quantization("w8a8_dynamic"))
+        summary = summarize_file("onnx", path)
         assert quantized_share(summary, "onnx-w8a8_dynamic") == 1.0
         assert summary.quantizable >= 2 * 6
         assert path.stat().st_size < exported.path.stat().st_size
@@ -134,12 +135,12 @@ class TestOnnx:
 
     def test_no_weight_of_two_dimensions_stays_in_float(self, exported: Exported, tmp_path: Path) -> None:
         path = tmp_path / "int8.onnx"
-        onnx_format.quantize_dynamic_int8(exported.path, path)
+        quantize_file("onnx", exported.path, path, Quantization("w8a8_dynamic"))
         kinds = {item.data_type for item in onnx.load(str(path)).graph.initializer if len(item.dims) == 2}
         assert TensorProto.FLOAT not in kinds and TensorProto.INT8 in kinds
 
     def test_what_was_not_quantized_is_seen(self, exported: Exported) -> None:
-        summary = onnx_format.summarize_onnx(exported.path)
+        summary = summarize_file("onnx", exported.path)
         assert summary.quantized == 0 < summary.quantizable
         assert summary.ops["Softmax"] == 2
         with pytest.raises(ParityError, match=f"fp32: 0 of {summary.quantizable} weighted operators were quantized"):
@@ -197,14 +198,14 @@ def write_graph(path: Path, nodes: list[Any], weights: dict[str, np.ndarray[Any,
 class TestQuantizedShare:
     def test_a_graph_without_weights_is_refused(self, tmp_path: Path) -> None:
         path = write_graph(tmp_path / "model.onnx", [helper.make_node("Add", ["x", "x"], ["y"])], {})
-        summary = onnx_format.summarize_onnx(path)
-        assert summary == GraphSummary({"Add": 1}, 0, 0)
+        summary = summarize_file("onnx", path)
+        assert (summary.ops, summary.quantized, summary.quantizable) == ({"Add": 1}, 0, 0)
         with pytest.raises(ParityError, match="onnx-w8a8_dynamic: 0 of 0 weighted operators were quantized"):
             quantized_share(summary, "onnx-w8a8_dynamic")
 
     def test_products_of_activations_hold_no_weights(self, tmp_path: Path) -> None:
         nodes = [helper.make_node("Transpose", ["x"], ["t"]), helper.make_node("MatMul", ["x", "t"], ["y"])]
-        assert onnx_format.summarize_onnx(write_graph(tmp_path / "model.onnx", nodes, {})).quantizable == 0
+        assert summarize_file("onnx", write_graph(tmp_path / "model.onnx", nodes, {})).quantizable == 0
 
     def test_a_table_of_integers_is_no_float_weight(self, tmp_path: Path) -> None:
         """Positions that are gathered from a constant are not left in float by the scheme: they never were."""
@@ -214,7 +215,7 @@ class TestQuantizedShare:
             helper.make_node("MatMul", ["x", "w"], ["y"]),
         ]
         tables = {"positions": np.arange(8)[None], "row": np.array([0]), "w": weight}
-        assert onnx_format.summarize_onnx(write_graph(tmp_path / "model.onnx", nodes, tables)).quantizable == 1
+        assert summarize_file("onnx", write_graph(tmp_path / "model.onnx", nodes, tables)).quantizable == 1
 
     @pytest.mark.parametrize(("quantized", "quantizable", "share"), [(4, 4, 1.0), (2, 4, 0.5), (2, 3, 0.6667)])
     def test_half_is_enough(self, quantized: int, quantizable: int, share: float) -> None:
@@ -305,10 +306,10 @@ class TestPartNorms:
 
     def test_quantizing_finds_all_weights(self, parted: Parted, tmp_path: Path) -> None:
         path = tmp_path / "int8.onnx"
-        onnx_format.quantize_dynamic_int8(parted.path, path)
-        summary = onnx_format.summarize_onnx(path)
+        quantize_file("onnx", parted.path, path, Quantization("w8a8_dynamic"))
+        summary = summarize_file("onnx", path)
         assert quantized_share(summary, "onnx-w8a8_dynamic") == 1.0
-        assert summary.quantizable == onnx_format.summarize_onnx(parted.plain).quantizable
+        assert summary.quantizable == summarize_file("onnx", parted.plain).quantizable
         assert optimized(path)["SkipLayerNormalization"] == 0
 
     @pytest.mark.parametrize("opset", range(18, 24))
@@ -381,7 +382,7 @@ class TestTflite:
     @pytest.fixture(scope="class")
     def quantized(self, exported: Exported) -> Path:
         path = exported.path.with_name("int8.tflite")
-        tflite_format.quantize_dynamic_int8(exported.path, path)
+        quantize_file("tflite", exported.path, path, Quantization("w8a8_dynamic"))
         return path
 
     @pytest.mark.parametrize("tokens", LENGTHS)
@@ -392,7 +393,7 @@ class TestTflite:
         assert difference(exported.model, session, random_batch(5, tokens, exported.pad_id)) <= 1e-4
 
     def test_weights_are_seen(self, exported: Exported) -> None:
-        summary = tflite_format.summarize_tflite(exported.path)
+        summary = summarize_file("tflite", exported.path)
         assert summary.quantized == 0 < summary.quantizable
         assert summary.ops["FULLY_CONNECTED"] >= 2 * 6
         with pytest.raises(ParityError, match="0 of"):
@@ -407,7 +408,7 @@ class TestTflite:
         assert cosine(ours.reshape(1, -1), theirs.reshape(1, -1))[0] > 0.99
 
     def test_quantizing_is_seen(self, exported: Exported, quantized: Path) -> None:
-        assert quantized_share(tflite_format.summarize_tflite(quantized), "tflite-w8a8_dynamic") == 1.0
+        assert quantized_share(summarize_file("tflite", quantized), "tflite-w8a8_dynamic") == 1.0
         assert quantized.stat().st_size < exported.path.stat().st_size
 
 

@@ -1,0 +1,66 @@
+"""The plan-time table: which scheme of which format runs in which runtime, and what the processor must have for it.
+
+`runs`: kernels of the runtime compute in the scheme. `stored`: the file is small, but weights become float again
+before they are used, so nothing is gained in speed. `simulated`: rounded as the scheme says and computed in float:
+for its accuracy only. What is not in the table is refused before any work.
+
+Sources: measurements of edgetf's own (docs/quantization.md), and for TensorRT its operator documentation, which asks
+for compute capability 8.9 or more (Ada, Hopper, Thor) where weights and activations are FP8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from edgetf.core.schemes import Format, Granularity, Runtime, Scheme
+
+RUNTIMES_OF: dict[Format, tuple[Runtime, ...]] = {
+    "onnx": ("ort", "tensorrt"),
+    "tflite": ("litert", "tflite_runtime"),
+}
+HERE: dict[Format, Runtime] = {"onnx": "ort", "tflite": "litert"}  # what checks a file while it is made
+
+
+@dataclass(frozen=True)
+class Support:
+    """How a scheme is run."""
+
+    how: Literal["runs", "stored", "simulated"] = "runs"
+    granularity: Granularity | None = None  # the only one whose answers are right; None: either
+    capability: float = 0.0  # lowest compute capability of a GPU
+
+
+RUNS, STORED, SIMULATED = Support(), Support("stored"), Support("simulated")
+
+SUPPORT: dict[Runtime, dict[Scheme, Support]] = {
+    "ort": {
+        "fp32": RUNS,
+        "fp16": STORED,
+        "w8a8_dynamic": RUNS,
+        "w8a8": RUNS,
+        "w8a16": SIMULATED,
+        "w8": RUNS,
+        "w4": RUNS,
+        "fp8_e4m3": SIMULATED,
+    },
+    "litert": {
+        "fp32": RUNS,
+        "fp16": STORED,
+        "w8a8_dynamic": RUNS,
+        "w8a8": RUNS,
+        "w8a16": RUNS,
+        "w8": STORED,
+        "w4": RUNS,
+    },
+    "tflite_runtime": {
+        "fp32": RUNS,
+        "w8a8_dynamic": Support(granularity="per_tensor"),
+    },
+    "tensorrt": {
+        "fp32": RUNS,
+        "fp16": RUNS,
+        "w8a8": RUNS,
+        "fp8_e4m3": Support(capability=8.9),
+    },
+}

@@ -1,0 +1,194 @@
+"""ONNX files in every scheme. The arithmetic is onnxruntime's; what of it fits an encoder is decided here.
+
+| scheme | written as |
+|--|--|
+| `fp16` | float16 constants and operators; inputs and outputs stay as they are |
+| `w8a8_dynamic` | MatMulInteger: weights per channel, activations scaled for each input |
+| `w8a8`, `w8a16` | QuantizeLinear, DequantizeLinear around weights and what meets them (QDQ), ranges by calibration |
+| `w8`, `w4` | MatMulNBits in blocks of 32; the embedding in GatherBlockQuantized (4 bits), or int8 rows |
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgetf.algorithms.observers import Range
+from edgetf.core.errors import ParityError, needs
+from edgetf.core.quiet import quiet
+from edgetf.core.schemes import GROUP
+from edgetf.formats.onnx import READ_WEIGHTS
+from edgetf.formats.onnx_calibrate import activation_ranges
+from edgetf.formats.quantization import Feeds, Quantization
+
+
+def quantize_onnx(source: Path, path: Path, how: Quantization, feeds: Feeds | None = None) -> None:
+    """Write `source` in a scheme to `path`; `feeds` are the calibration rows, for the schemes that need them.
+
+    Raises:
+        ParityError: onnxruntime cannot write it.
+    """
+    with needs("compress"), quiet():
+        import onnx
+    model = onnx.load(str(source))
+    match how.scheme:
+        case "fp16":
+            made = _fp16(model)
+        case "w8a8_dynamic":
+            made = _dynamic(source, how, kept_names(model, how.keep_float))
+        case "w8a8" | "w8a16":
+            made = _static(source, how, _ranges(model, how, feeds))
+        case "w4":
+            made = _blocks(model, 4, readers(model, how.keep_float))
+        case "w8":
+            made = _weights_int8(model, how)
+        case _:
+            raise ParityError(f"quantize.schemes: got {how.scheme}, which is how the file already is")
+    del made.graph.value_info[:]  # every runtime infers the shapes between operators anew
+    onnx.save(made, str(path))
+
+
+def readers(model: Any, keep_float: tuple[str, ...] = ()) -> list[Any]:
+    """The operators that read a weight of two dimensions, but those whose name fits a pattern of `keep_float`."""
+    matrices = {item.name for item in model.graph.initializer if len(item.dims) == 2}
+    return [
+        node
+        for node in model.graph.node
+        if node.op_type in READ_WEIGHTS
+        and any(name in matrices for name in node.input)
+        and not any(fnmatch(node.name, pattern) for pattern in keep_float)
+    ]
+
+
+def kept_names(model: Any, keep_float: tuple[str, ...]) -> list[str]:
+    """The operators that read a weight and stay in float."""
+    chosen = {node.name for node in readers(model, keep_float)}
+    return [node.name for node in readers(model) if node.name not in chosen]
+
+
+def _ranges(model: Any, how: Quantization, feeds: Feeds | None) -> Mapping[str, Range]:
+    """The range of what every quantized product reads, and of the embeddings' outputs, which are their tables'."""
+    if feeds is None:
+        raise ParityError(f"{how.scheme}: needs calibration rows, got none; give the stage its training rows")
+    chosen, constants = readers(model, how.keep_float), {item.name for item in model.graph.initializer}
+    wanted = [name for node in chosen if node.op_type != "Gather" for name in node.input if name not in constants]
+    gathered = [node.output[0] for node in chosen if node.op_type == "Gather"]
+    levels = 1 << (16 if how.scheme == "w8a16" else 8)
+    ranges = activation_ranges(model, list(dict.fromkeys(wanted)), feeds, how.method, levels)
+    return {**activation_ranges(model, gathered, feeds, "min_max", levels), **ranges}
+
+
+def _fp16(model: Any) -> Any:
+    with needs("compress"), quiet():
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+    with quiet():
+        return convert_float_to_float16(model, keep_io_types=True)
+
+
+def _by_file(write: Callable[[Path], None]) -> Any:
+    """What a writer of files writes, as a model."""
+    import onnx
+
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        path = Path(folder) / "model.onnx"
+        write(path)
+        return onnx.load(str(path))
+
+
+def _dynamic(source: Path, how: Quantization, kept: list[str]) -> Any:
+    """`MatMulConstBOnly` leaves the products of two activations in attention alone: they have no weights, and
+    quantizing them costs accuracy and time.
+    """
+    with needs("compress"), quiet():
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    return _by_file(
+        lambda path: quantize_dynamic(
+            source,
+            path,
+            weight_type=QuantType.QInt8,
+            per_channel=how.granularity == "per_channel",
+            nodes_to_exclude=[*kept, *(f"{name}_MatMul" for name in kept)],  # what it makes of a Gemm
+            extra_options={"MatMulConstBOnly": True},
+        )
+    )
+
+
+def _static(source: Path, how: Quantization, ranges: Mapping[str, Range]) -> Any:
+    """What products give is left in float: a bias and a norm, or GELU, follow, and quantizing it again brings nothing
+    but a second error. `QDQQuantizer` is taken in place of `quantize_static` because that one keeps the activations of
+    all calibration rows in memory.
+    """
+    with needs("compress"), quiet():
+        from onnxruntime.quantization import QuantType
+        from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+        from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
+    kinds = {
+        ("w8a8", "unsigned"): QuantType.QUInt8,
+        ("w8a8", "signed"): QuantType.QInt8,
+        ("w8a16", "unsigned"): QuantType.QUInt16,
+        ("w8a16", "signed"): QuantType.QInt16,
+    }
+    seen = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
+
+    def write(path: Path) -> None:
+        model = load_model_with_shape_infer(source)
+        worker = QDQQuantizer(
+            model,
+            how.granularity == "per_channel",
+            False,
+            QuantType.QInt8,
+            kinds[how.scheme, how.activations],
+            TensorsData(CalibrationMethod.MinMax, seen),
+            [node.name for node in readers(model, how.keep_float)],
+            [],
+            list(READ_WEIGHTS),
+            {"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"], "UseQDQContribOps": how.scheme == "w8a16"},
+        )
+        worker.quantize_model()
+        worker.model.save_model_to_file(str(path))
+
+    return _by_file(write)
+
+
+def _blocks(model: Any, bits: int, chosen: list[Any]) -> Any:
+    """Weights in blocks of 32 along the input, each with a scale of its own; `accuracy_level` 4 lets the kernel round
+    activations to 8 bits, which is what makes it faster than float.
+    """
+    with needs("compress"), quiet():
+        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+    with quiet():
+        worker = MatMulNBitsQuantizer(
+            model,
+            bits=bits,
+            block_size=GROUP,
+            is_symmetric=True,
+            accuracy_level=4,
+            nodes_to_include=[node.name for node in chosen],
+            op_types_to_quantize=("MatMul", "Gather") if bits == 4 else ("MatMul",),
+        )
+        worker.process()
+    return worker.model.model
+
+
+def _weights_int8(model: Any, how: Quantization) -> Any:
+    """Products in 8-bit blocks; embeddings, which have no such operator, as int8 rows made float when they are read."""
+    with needs("compress"), quiet():
+        import onnx
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    chosen = readers(model, how.keep_float)
+    products = [node for node in chosen if node.op_type != "Gather"]
+    tables = [node.name for node in chosen if node.op_type == "Gather"]
+    made = _blocks(model, 8, products)
+
+    def write(path: Path) -> None:
+        blocks = path.with_name("blocks.onnx")
+        onnx.save(made, str(blocks))
+        quantize_dynamic(blocks, path, ["Gather"], weight_type=QuantType.QInt8, nodes_to_quantize=tables)
+
+    return _by_file(write) if tables else made
