@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgetf.config.quantization import QuantizeConfig
 from edgetf.config.recipe import Recipe
 from edgetf.config.stages import (
     DistillConfig,
     ExportConfig,
     FinetuneConfig,
     PruneConfig,
-    QuantizeConfig,
     Stage,
     VocabularyConfig,
     stage_name,

@@ -61,10 +61,13 @@ def document(
     reference: Artifact | None,
     stages: Sequence[StageResult],
     variants: Sequence[VariantResult],
+    ladders: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Put everything together, and judge every row by the recipe's budget."""
     variants = [variant._replace(rows=[judged(row, recipe.budget) for row in variant.rows]) for variant in variants]
     verdict, best = _overall([(variant.artifact, variant.rows) for variant in variants])
+    if not all(ladder["met"] for ladder in ladders):
+        verdict = "fail"  # what may be lost was the recipe's to say
     seq_len = recipe.validation.seq_len or recipe.data.max_length
     teacher = counted(reference, seq_len) if reference else None
     said = _stage_remarks(stages, teacher, seq_len)
@@ -81,6 +84,7 @@ def document(
         "stages": [_stage(stage, seq_len, lines) for stage, lines in zip(stages, said, strict=True)],
         "variants": [_variant(variant, run, teacher, seq_len, _said_of(variant, stages, said)) for variant in variants],
         "family": _family(recipe, variants),
+        "ladder": list(ladders),
         "resolved_recipe": recipe.model_dump(mode="json"),
     }
 

@@ -12,10 +12,13 @@ from rich.text import Text
 from edgetf.core.metrics import Metric, find_metric
 from edgetf.report.cells import (
     COST_COLUMNS,
+    LADDER_COLUMNS,
     cost_cells,
     family_cells,
     family_columns,
     headline_of,
+    ladder_cells,
+    ladder_title,
     stage_cells,
     stage_columns,
 )
@@ -34,6 +37,8 @@ def run_tables(record: dict[str, Any]) -> Group:
     """The tables of a report, and its verdict."""
     family = members_of(record)
     tables = [stage_table(record), cost_table(record), variant_table(record)]
+    found = record.get("ladder", [])
+    tables += [_table(ladder_title(each), LADDER_COLUMNS, ladder_cells(each), left=2) for each in found]
     return Group(*tables, *([family_table(family, task_of_run(record))] if family else []), _summary(record))
 
 

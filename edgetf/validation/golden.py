@@ -129,6 +129,13 @@ def runtime_logits(model: Model, texts: list[str], pairs: list[str] | None, thre
     )
 
 
+def runtime_shifts(model: Model, texts: list[str], pairs: list[str] | None) -> dict[str, float | None]:
+    """How far answers move with their batch mates and with padding, see `edgetf.runtime.invariance`."""
+    request = {"do": "invariance", "model": {**vars(model), "folder": str(model.folder)}, "threads": 1}
+    answer = ask_runner({**request, "texts": texts, "pairs": pairs})
+    return {name: answer[name] for name in ("batch", "padding")}
+
+
 def torch_parity(name: str, scheme: str, torch_logits: Floats, logits: Floats) -> dict[str, float]:
     """Hold a file's logits against those of the torch checkpoint it was made from, both (N, C).
 
