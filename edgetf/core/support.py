@@ -39,7 +39,7 @@ SUPPORT: dict[Runtime, dict[Scheme, Support]] = {
         "fp16": STORED,
         "w8a8_dynamic": RUNS,
         "w8a8": RUNS,
-        "w8a16": SIMULATED,
+        "w8a16": STORED,
         "w8": RUNS,
         "w4": RUNS,
         "fp8_e4m3": SIMULATED,
@@ -61,6 +61,6 @@ SUPPORT: dict[Runtime, dict[Scheme, Support]] = {
         "fp32": RUNS,
         "fp16": RUNS,
         "w8a8": RUNS,
-        "fp8_e4m3": Support(capability=8.9),
+        "fp8_e4m3": Support(granularity="per_tensor", capability=8.9),
     },
 }

@@ -34,7 +34,7 @@ def granularity(
     """What the stage says; else one scale a channel, unless a device has a runtime that is only right without."""
     if stage.granularity != "auto":
         return stage.granularity
-    runtimes = [runtime for device in devices if (runtime := device.runtime_of(model_format))]
+    runtimes = [runtime for device in devices if (runtime := device.runtime_of(model_format, scheme))]
     found = [SUPPORT[runtime].get(scheme) for runtime in runtimes]
     asked = next((support.granularity for support in found if support and support.granularity), None)
-    return asked or "per_channel"
+    return asked or ("per_tensor" if scheme == "fp8_e4m3" else "per_channel")  # its steps grow with the numbers

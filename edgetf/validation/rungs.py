@@ -91,12 +91,11 @@ def refusals(rungs: Sequence[Rung], most: float) -> dict[str, str]:
     found = {}
     for rung in rungs:
         if not rung.drop <= most:
-            found[rung.name] = f"drops {rung.drop:.4f}, wanted {most:g} or less"
+            found[rung.name] = f"loses {rung.drop:.4f}"
         elif rung.latency_ratio >= 1:
-            found[rung.name] = f"slower than fp32: takes {rung.latency_ratio:.2f} times as long"
+            found[rung.name] = "slower than fp32"
         elif rung.scheme == "w8a8" and rung.latency_ratio > STATIC_SLOWER * dynamic:
-            times = rung.latency_ratio / dynamic
-            found[rung.name] = f"static, and takes {times:.2f} times as long as the dynamic file; not offered"
+            found[rung.name] = f"{rung.latency_ratio / dynamic:.2f} times as slow as dynamic"
     return found
 
 

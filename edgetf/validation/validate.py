@@ -33,6 +33,7 @@ class Settings:
     seq_len: int | None = None
 
 
+SIMULATED = "this processor computes the scheme in float, so that its milliseconds say nothing"
 NO_REFERENCE = "the teacher's fp32 ONNX folder is not beside this one; give it with --reference"
 
 
@@ -108,7 +109,11 @@ def validate(
         row.metrics = [metric.to_json() for metric in _measure_accuracy(row, model, rows, settings, tick)]
         problem = rows.baseline_problem()
         row.problems += [problem] if problem else []
-    _measure_latency(row, artifact, reference, settings)
+    support = device.support(artifact.spec.kind, artifact.spec.scheme)  # type: ignore[arg-type]
+    if support is not None and support.how == "simulated":
+        row.how = "simulated"
+    else:
+        _measure_latency(row, artifact, reference, settings)
     row.size_bytes = artifact.manifest.size_bytes
     row.reference_size_bytes = reference.manifest.size_bytes if reference else None
     return judged(row, budget)
@@ -189,8 +194,10 @@ def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
         "size_ratio": reference / size if reference and size else None,
         "peak_rss_mib": row.peak_rss_bytes / MIB if row.peak_rss_bytes else None,
     }
-    checks: list[Check] = check_budget(budget, values, NO_REFERENCE)
+    checks: list[Check] = check_budget(budget, values, SIMULATED if row.how == "simulated" else NO_REFERENCE)
     why = row.problems + [check.why for check in checks]
+    if row.how == "simulated":
+        why.append(f"simulated: {SIMULATED}")
     if row.trusted is False:
         why.append("untrusted: the timings scatter; end other work on this machine and measure again")
     if row.speedup is not None and row.speedup < 1:
