@@ -27,7 +27,7 @@ from edgetf.core.schemes import CalibrationMethod, Format, Scheme
 from edgetf.formats.quantization import Quantization
 from edgetf.pipeline.store import Made
 from edgetf.pipeline.trials import Trials
-from edgetf.validation.rungs import Rung, best_so_far, choose, pareto_front, refusals
+from edgetf.validation.rungs import Rung, best_so_far, choose, pareto_front, refusals, settled
 
 ALPHA = 0.5  # of SmoothQuant: half of an outlier's size goes into the weights
 
@@ -69,13 +69,19 @@ class Climb:
         """Whether some file keeps the budget."""
         return choose(self.rungs, self.most) is not None
 
+    @property
+    def settled(self) -> bool:
+        """Whether there is nothing to gain from the rungs above."""
+        return settled(self.rungs, self.most)
+
     def said(self) -> str:
         """The outcome in a line."""
         rung, tried = self.chosen.rung, len(self.trials) + len(self.failed)
-        kept = "keeps" if self.met else "no rung keeps"
+        budget = f"accuracy_drop={self.most:g}"
+        outcome = f"{rung.name} keeps {budget}" if self.met else f"none keeps {budget}, the best so far is {rung.name}"
         return (
-            f"ladder: of {tried} {self.model_format} files, {rung.name} {kept} accuracy_drop={self.most:g}: "
-            f"drop {rung.drop:.4f}, {rung.latency_ratio:.2f} of the fp32 latency, {rung.size_ratio:.2f} of its size"
+            f"ladder: of {tried} {self.model_format} files {outcome}: drop {rung.drop:.4f}, {rung.latency_ratio:.2f} of the fp32 latency, "
+            f"{rung.size_ratio:.2f} of its size"
         )
 
     def to_json(self) -> dict[str, object]:
@@ -95,15 +101,15 @@ class Climb:
 class Ladder:
     """Climbs for one exported file of one model."""
 
-    def __init__(self, most: float, source: Artifact, trials: Trials) -> None:
-        self.source, self.trials, self.stage = source, trials, trials.stage
+    def __init__(self, most: float, trials: Trials) -> None:
+        self.trials, self.stage, self.source = trials, trials.stage, trials.source
         self.climb = Climb(trials.model_format, most)
 
     def go(self) -> Climb:
         """Rung after rung, until a file keeps the budget."""
         for name in self.stage.rungs:
             self._rung(name)
-            if self.climb.met and (name != "dynamic" or self.climb.model_format == "tflite"):
+            if self.climb.settled and (name != "dynamic" or self.climb.model_format == "tflite"):
                 break
         return self.climb
 
@@ -114,7 +120,7 @@ class Ladder:
             case "static":
                 for method in self._methods():
                     self._try(f"static-{method}", self.trials.plain(self.source), self._how("w8a8", method))
-                    if self.climb.met:
+                    if self.climb.settled:
                         break
             case "smooth":
                 self._both("smooth", self.trials.smoothed(self.source, ALPHA))
@@ -153,7 +159,7 @@ class Ladder:
             kept = tuple(name for names in list(groups.values())[:count] for name in names)
             how = replace(start.how, keep_float=(*start.how.keep_float, *kept))
             made = self._try(f"{start.rung.name}-float-{count}", start.plain, how)
-            if self.climb.met or (made is not None and made.latency_ratio >= 1):
+            if self.climb.settled or (made is not None and made.latency_ratio >= 1):
                 return
             count *= 2
 

@@ -203,7 +203,8 @@ class _Executor:
 
     def _climb(self, stage: QuantizeConfig, most: float, record: StageRecord, model_format: Format, line: Line) -> None:
         """Let the ladder find a scheme, and put down what it chose as the variant `auto`."""
-        climb = Ladder(most, line.source, Trials(self.shop, stage, self.number, line.member, model_format)).go()
+        exported = line.exports[model_format]
+        climb = Ladder(most, Trials(self.shop, stage, self.number, line.member, line.source, exported)).go()
         self.shop.reporter.say(climb.said())
         self._add_variant(record, climb.chosen.made, line, f"{model_format}-{AUTO}")
         self.run.ladders.append({"member": line.member, **climb.to_json()})

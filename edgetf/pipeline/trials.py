@@ -31,19 +31,27 @@ NOTE = "note.json"
 
 
 class Trials:
-    """Makes what one ladder asks for, of one member in one format; `number` is that of the quantize stage."""
+    """Makes what one ladder asks for, of one member's checkpoint, the `source`, and its exported fp32 file.
+
+    `number` is that of the quantize stage.
+    """
 
     def __init__(
-        self, shop: Workshop, stage: QuantizeConfig, number: int, member: str | None, model_format: Format
-    ) -> None:
-        self.shop, self.stage, self.number, self.member, self.model_format = shop, stage, number, member, model_format
+        self, shop: Workshop, stage: QuantizeConfig, number: int, member: str | None, source: Artifact,
+        exported: Artifact,
+    ) -> None:  # fmt: skip
+        self.shop, self.stage, self.number, self.member = shop, stage, number, member
+        self.source, self.exported = source, exported
+        self.model_format: Format = "onnx" if exported.spec.kind == "onnx" else "tflite"
 
     def quantization(self, scheme: Scheme, method: CalibrationMethod | None) -> Quantization:
         """A scheme as the stage and the devices of the recipe want it."""
         return quantization(self.stage, scheme, self.model_format, self.shop.devices, method)
 
     def plain(self, checkpoint: Artifact) -> Artifact:
-        """The fp32 file of a checkpoint."""
+        """The fp32 file of a checkpoint; that of the source is there already."""
+        if checkpoint is self.source:
+            return self.exported
         name = f"{checkpoint.manifest.name}-{self.model_format}"
         return self.shop.export(name, checkpoint, self.model_format).artifact
 
@@ -91,7 +99,7 @@ class Trials:
             feeds = self.shop.feeds(plain, how.scheme)
             return sensitivities(plain, how, groups, feeds, lambda k, n: self.shop.reporter.update(k, n, "sensitivity"))
 
-        config = {"how": how.record(), "data": self.shop.plan.data.fingerprint}
+        config = {"how": how.record(), "calibration": self.shop.calibration_key(how.scheme)}
         found = self._note("sensitivity", config, [plain], QUANTIZE[self.model_format], note)
         return {label: groups[label] for label in sorted(groups, key=lambda label: -found[label])}
 

@@ -20,6 +20,7 @@ from edgetf.validation.golden import deployable_model, golden_of, runtime_logits
 from edgetf.validation.validate import Settings
 
 STATIC_SLOWER = 1.1  # a static file that takes longer than the dynamic one by more than this is not offered
+SLOWER = "slower than fp32"
 AS_FAST = 1.03  # files within this of one another are equally fast: timings repeat no better
 
 
@@ -86,25 +87,38 @@ def measure(name: str, quantized: Artifact, plain: Artifact, rows: Evaluation, s
 
 
 def refusals(rungs: Sequence[Rung], most: float) -> dict[str, str]:
-    """Why a file is not to be chosen, by its name: it loses more than `most`, or has nothing to offer."""
+    """Why a file is not to be chosen, by its name: it loses more than `most`, or is slow."""
     dynamic = min((rung.latency_ratio for rung in rungs if rung.scheme == "w8a8_dynamic"), default=float("inf"))
     found = {}
     for rung in rungs:
         if not rung.drop <= most:
             found[rung.name] = f"loses {rung.drop:.4f}"
         elif rung.latency_ratio >= 1:
-            found[rung.name] = "slower than fp32"
+            found[rung.name] = SLOWER
         elif rung.scheme == "w8a8" and rung.latency_ratio > STATIC_SLOWER * dynamic:
             found[rung.name] = f"{rung.latency_ratio / dynamic:.2f} times as slow as dynamic"
     return found
 
 
 def choose(rungs: Sequence[Rung], most: float) -> Rung | None:
-    """The fastest file that loses no more than `most`; of equally fast ones the first, which cost the least to make."""
-    refused = refusals(rungs, most)
-    kept = [rung for rung in rungs if rung.name not in refused]
+    """The fastest file that loses no more than `most`; of equally fast ones the first, which cost the least to make.
+
+    A slow one is taken only where no other keeps the accuracy.
+    """
+    refused, keeping = refusals(rungs, most), [rung for rung in rungs if rung.drop <= most]
+    kept = [rung for rung in keeping if rung.name not in refused] or keeping
     fastest = min((rung.latency_ratio for rung in kept), default=0.0)
     return next((rung for rung in kept if rung.latency_ratio <= AS_FAST * fastest), None)
+
+
+def settled(rungs: Sequence[Rung], most: float) -> bool:
+    """Whether a file keeps the accuracy, and none that is still to be made would be faster.
+
+    Where INT8 itself is slower than fp32 here, it stays so whatever the weights; a static file that is slower than a
+    dynamic one, which loses too much, leaves hope of a dynamic one that does not.
+    """
+    refused = refusals(rungs, most)
+    return any(rung.drop <= most and refused.get(rung.name, SLOWER) == SLOWER for rung in rungs)
 
 
 def best_so_far(rungs: Sequence[Rung]) -> Rung:
