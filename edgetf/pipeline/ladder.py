@@ -80,8 +80,8 @@ class Climb:
         budget = f"accuracy_drop={self.most:g}"
         outcome = f"{rung.name} keeps {budget}" if self.met else f"none keeps {budget}, the best so far is {rung.name}"
         return (
-            f"ladder: of {tried} {self.model_format} files {outcome}: drop {rung.drop:.4f}, {rung.latency_ratio:.2f} of the fp32 latency, "
-            f"{rung.size_ratio:.2f} of its size"
+            f"ladder: of {tried} {self.model_format} files {outcome}: drop {rung.drop:.4f}, "
+            f"{rung.latency_ratio:.2f} of the fp32 latency, {rung.size_ratio:.2f} of its size"
         )
 
     def to_json(self) -> dict[str, object]:
