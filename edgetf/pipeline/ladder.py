@@ -149,16 +149,21 @@ class Ladder:
         return best.how.method if best else self.stage.calibration.method
 
     def _keep_in_float(self) -> None:
-        """The file that lost the least, with its most sensitive groups in float: one, two, four … of them."""
-        if not self.climb.trials:
-            return
-        start = self.climb.chosen
-        groups = self.trials.sensitivities(start.plain, start.how)
+        """The file that lost the least, with its most sensitive groups in float: one, two, four … of them.
+
+        Where every file so far answered wrongly, that is the dynamic one.
+        """
+        if self.climb.trials:
+            best = self.climb.chosen
+            start, plain, start_how = best.rung.name, best.plain, best.how
+        else:
+            start, plain, start_how = "dynamic", self.trials.plain(self.source), self._how("w8a8_dynamic")
+        groups = self.trials.sensitivities(plain, start_how)
         count = 1
         while count < len(groups):
             kept = tuple(name for names in list(groups.values())[:count] for name in names)
-            how = replace(start.how, keep_float=(*start.how.keep_float, *kept))
-            made = self._try(f"{start.rung.name}-float-{count}", start.plain, how)
+            how = replace(start_how, keep_float=(*start_how.keep_float, *kept))
+            made = self._try(f"{start}-float-{count}", plain, how)
             if self.climb.settled or (made is not None and made.latency_ratio >= 1):
                 return
             count *= 2
