@@ -45,10 +45,10 @@ class QuantizeConfig(Strict):
         Field(ge=0, lt=1, description="of the task's metric, against the fp32 file; finds the fastest that keeps it"),
     ] = None
     granularity: Annotated[
-        Granularity | Literal["auto"], Field(description="auto: per_channel, unless a device's runtime is wrong then")
+        Literal[Granularity, "auto"], Field(description="auto: per_channel, unless a device's runtime is wrong then")
     ] = "auto"
     activations: Annotated[
-        Signedness | Literal["auto"], Field(description="of 8 bits; auto: what the first device is fast with")
+        Literal[Signedness, "auto"], Field(description="of 8 bits; auto: what the first device is fast with")
     ] = "auto"
     keep_float: Annotated[
         tuple[str, ...], Field(description="patterns of modules that stay in float, such as *.layer.0.*")
