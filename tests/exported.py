@@ -40,7 +40,7 @@ def top() -> Path:
     return folder
 
 
-def context_of(data: Dataset = DATA, **fields: Any) -> Context:
+def context_of(rows: Dataset = DATA, **fields: Any) -> Context:
     """What a stage is given beside its source, in silence."""
     tree: dict[str, Any] = {
         "name": "tiny",
@@ -49,7 +49,7 @@ def context_of(data: Dataset = DATA, **fields: Any) -> Context:
         "stages": [{"stage": "export", "formats": ["onnx"]}],
     }
     recipe = Recipe.model_validate({**tree, **fields})
-    return Context(recipe, data, report=lambda done, total, note: None, say=lambda remark: None)
+    return Context(recipe, rows, report=lambda done, total, note: None, say=lambda remark: None)
 
 
 @dataclass(frozen=True)
