@@ -93,10 +93,10 @@ class Climb:
 
 
 class Ladder:
-    """Climbs for one exported file of one model."""
+    """Climbs for the checkpoint `source` and the fp32 file that was `exported` from it."""
 
-    def __init__(self, most: float, source: Artifact, trials: Trials) -> None:
-        self.source, self.trials, self.stage = source, trials, trials.stage
+    def __init__(self, most: float, source: Artifact, exported: Artifact, trials: Trials) -> None:
+        self.source, self.exported, self.trials, self.stage = source, exported, trials, trials.stage
         self.climb = Climb(trials.model_format, most)
 
     def go(self) -> Climb:
@@ -110,10 +110,10 @@ class Ladder:
     def _rung(self, name: RungName) -> None:
         match name:
             case "dynamic":
-                self._try("dynamic", self.trials.plain(self.source), self._how("w8a8_dynamic"))
+                self._try("dynamic", self.exported, self._how("w8a8_dynamic"))
             case "static":
                 for method in self._methods():
-                    self._try(f"static-{method}", self.trials.plain(self.source), self._how("w8a8", method))
+                    self._try(f"static-{method}", self.exported, self._how("w8a8", method))
                     if self.climb.met:
                         break
             case "smooth":

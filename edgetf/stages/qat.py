@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from edgetf.algorithms.fake_quantization import round_table, round_texts
-from edgetf.config.stages import DistillConfig
+from edgetf.config.quantization import QatConfig
 from edgetf.core.artifact import Artifact, Spec
 from edgetf.core.quiet import quiet
 from edgetf.models.checkpoint import load_classifier
@@ -32,7 +32,7 @@ from edgetf.stages.fit import account, learn, untrained
 from edgetf.training import processes
 
 
-def run(config: DistillConfig, source: Artifact, context: Context, out: Path) -> tuple[Spec, float]:
+def run(config: QatConfig, source: Artifact, context: Context, out: Path) -> tuple[Spec, float]:
     """Train the student of a checkpoint under rounding; gives the spec of a plain one and the seconds of training.
 
     The epoch that is kept is the best one under rounding, and its score there stands in the details; the metric of the

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from edgetf.algorithms.fake_quantization import round_table, round_texts
 from edgetf.config.recipe import Recipe
-from edgetf.config.stages import DistillConfig, FinetuneConfig
+from edgetf.config.stages import FinetuneConfig
 from edgetf.core.artifact import Artifact, Spec, seal
 from edgetf.models.checkpoint import WEIGHTS, copy_checkpoint, load_classifier, save_classifier
 from edgetf.models.slicing import factorize_words, layers_of, linear_at, narrow_feed_forward
@@ -62,9 +62,9 @@ def context_of(teacher: Artifact | None = None) -> Context:
     return Context(recipe, DATA, report=lambda done, total, note: None, say=lambda remark: None, teacher=teacher)
 
 
-def config_of(**settings: Any) -> DistillConfig:
+def config_of(**settings: Any) -> QatConfig:
     plain = {"epochs": 4, "batch_size": 8, "learning_rate": 2e-3, "threads": 1, "logits": 1.0, "labels": 0.0}
-    return DistillConfig(**{**plain, **settings})
+    return QatConfig(**{**plain, **settings})
 
 
 def sealed(folder: Path, write: Write, *parents: Artifact) -> Artifact:
@@ -82,7 +82,7 @@ class Case:
     def context(self) -> Context:
         return context_of(self.teacher)
 
-    def trained(self, folder: Path, by: Any, config: DistillConfig | None = None) -> Artifact:
+    def trained(self, folder: Path, by: Any, config: QatConfig | None = None) -> Artifact:
         """What distill or qat makes of the student."""
         config = config or config_of()
         extra = {"first": False} if by is distill else {}
