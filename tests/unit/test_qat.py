@@ -19,6 +19,7 @@ from tiny import FAMILY_NAMES, random_batch, tiny_classifier, tiny_dataset, torc
 from torch import Tensor, nn
 
 from edgetf.algorithms.fake_quantization import round_table, round_texts
+from edgetf.config.quantization import QatConfig
 from edgetf.config.recipe import Recipe
 from edgetf.config.stages import FinetuneConfig
 from edgetf.core.artifact import Artifact, Spec, seal
