@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,23 +113,23 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     source = sealed(top / "0-teacher", copied)
     training = FinetuneConfig(epochs=6, batch_size=8, learning_rate=5e-3, threads=1)
     teacher = sealed(top / "1-finetune", lambda out: finetune.run(training, source, context_of(), out), source)
-    model = load_classifier(teacher.path)
-    plant_outliers(model)
-
-    def hard(out: Path) -> tuple[Spec, float]:
-        return Spec("torch", WEIGHTS, save_classifier(model, out, teacher.path), details=teacher.spec.details), 0.0
-
-    return Case(teacher, sealed(top / "2-student", hard, teacher))
+    return Case(teacher, with_outliers(teacher, top / "2-student", OUTLIER))
 
 
-@torch.no_grad()
-def plant_outliers(model: Any) -> None:
+def with_outliers(teacher: Artifact, folder: Path, size: float) -> Artifact:
     """Large weights beside all others of the classifier, which add the same to every class.
 
     What they read is always 1, so that hardly a gradient comes to them.
     """
-    model.bert.pooler.dense.weight[0], model.bert.pooler.dense.bias[0] = 0, 30
-    model.classifier.weight[:, 0] = OUTLIER
+    model = load_classifier(teacher.path)
+    with torch.no_grad():
+        model.bert.pooler.dense.weight[0], model.bert.pooler.dense.bias[0] = 0, 30
+        model.classifier.weight[:, 0] = size
+
+    def write(out: Path) -> tuple[Spec, float]:
+        return Spec("torch", WEIGHTS, save_classifier(model, out, teacher.path), details=teacher.spec.details), 0.0
+
+    return sealed(folder, write, teacher)
 
 
 class TestRounding:
@@ -199,6 +200,9 @@ class TestPrepareAndConvert:
         assert list(model.state_dict()) == list(plain.state_dict())
         batch = random_batch(4, 12, int(model.config.pad_token_id or 0))
         rounded, exact = torch_logits(model, batch), torch_logits(plain, batch)
+        assert np.array_equal(
+            torch_logits(pickle.loads(pickle.dumps(model)), batch), rounded
+        )  # other processes get it so
         assert 1e-5 < np.abs(rounded - exact).max() < 0.1
         model.train()
         model(**inputs_of(model)).logits.sum().backward()
@@ -286,6 +290,14 @@ class TestRun:
         training = made.spec.details["training"]
         assert made.spec.details["qat"]["dev_score_rounded"] == training["history"][0]["dev_accuracy"]
         assert training["resumed"] == 0 and training["best_epoch"] == 1
+
+    def test_both_scores_are_told(self, case: Case, tmp_path: Path) -> None:
+        """Beside outliers this large nothing of the classifier is left in INT8, and this training changes nothing."""
+        student = with_outliers(case.teacher, tmp_path / "hopeless", 1000.0)
+        config = config_of(epochs=0.1, learning_rate=1e-8)
+        made = replace(case, student=student).trained(tmp_path / "made", qat, config)
+        assert made.spec.metrics[0].value > 0.9
+        assert made.spec.details["qat"]["dev_score_rounded"] < 0.5
 
     def test_a_killed_run_goes_on(self, case: Case, tmp_path: Path) -> None:
         config = config_of(epochs=2, checkpoint_seconds=1e-9)
