@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 
 from edgetf.core.artifact import Artifact, Spec
 from edgetf.core.errors import ParityError
 from edgetf.core.schemes import FORMATS, Scheme
+from edgetf.formats.onnx_weights import weight_errors
 from edgetf.formats.quantization import Feeds, GraphSummary, Quantization
 from edgetf.formats.quantize import quantize_file, summarize_file
 from edgetf.runtime.classify import Model
@@ -17,6 +19,7 @@ from edgetf.stages.deploy import deployed, finish
 from edgetf.validation.golden import Golden, golden_of, runtime_shifts
 
 SHIFT, SHIFT_DYNAMIC = 1e-2, 0.5  # standard deviations of the answers; docs/quantization.md has what was measured
+WEIGHT_ERROR = 0.3  # of its norm; int4 in blocks of 32 changes a weight by about 0.1
 LEAST_SHARE = 0.5  # a recipe that leaves more weights in float than this has failed in silence
 
 
@@ -45,6 +48,8 @@ def run(
         "part_bytes": summary.part_bytes,
     }
     hold_types(summary, plain, name)
+    if model_format == "onnx":
+        hold_weights(weight_errors(source.model_path, out / model_file), name)
     context.report(1, 2, "checking it in its runtime")
     golden, details = golden_of(source), {**source.spec.details, **found}
     details = finish(
@@ -85,6 +90,20 @@ def hold_types(quantized: GraphSummary, plain: GraphSummary, name: str) -> None:
                 raise ParityError(
                     f"{name}: its {side} {value} is {after.get(value, 'gone')}, allowed: {kind}, as in the fp32 file"
                 )
+
+
+def hold_weights(errors: Mapping[str, float], name: str) -> None:
+    """Refuse a file whose weights are not those of the model, whatever its answers.
+
+    Raises:
+        ParityError: one has changed by more than `WEIGHT_ERROR` of itself.
+    """
+    worst = max(errors, key=lambda weight: errors[weight], default=None)
+    if worst is not None and not errors[worst] <= WEIGHT_ERROR:
+        raise ParityError(
+            f"{name}: {worst}, made float again, is {errors[worst]:.2g} of its size away from the weight of the model, "
+            f"allowed: {WEIGHT_ERROR}; a scale of this file is broken"
+        )
 
 
 def hold_shifts(model: Model, golden: Golden, scheme: Scheme) -> dict[str, float | None]:
