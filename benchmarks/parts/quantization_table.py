@@ -6,8 +6,8 @@ from typing import Any
 
 Tree = dict[str, Any]
 LENGTHS = ("32", "128")
-COLUMNS = ("file", "accuracy", "drop (95 %)", "agreement", "McNemar p", "MB", "of fp32", *(f"{n} tokens" for n in LENGTHS),
-           "quantized")  # fmt: skip
+COLUMNS = ("file", "accuracy", "drop (95 %)", "agreement", "McNemar p", "MB", "of fp32",
+           *(f"{n} tokens" for n in LENGTHS), "quantized")  # fmt: skip
 NOTE = "Latency: medians in turns in one process, over that of fp32. Drop and agreement: against the model's own fp32."
 
 
