@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from edgetf.config.fields import Positive, once
 from edgetf.config.training import LossConfig, TrainingConfig
 from edgetf.core.device import Strict
-from edgetf.core.schemes import CalibrationMethod, Granularity, Scheme, Signedness
+from edgetf.core.schemes import MEANINGS, CalibrationMethod, Granularity, Scheme, Signedness
 
 Rung = Literal["dynamic", "static", "smooth", "sensitive", "qat"]
 RUNGS: tuple[Rung, ...] = get_args(Rung)
@@ -64,6 +64,11 @@ class QuantizeConfig(Strict):
         """The schemes that are written whatever the ladder finds, without fp32, whose files are there already."""
         found = self.schemes or (() if self.accuracy_drop is not None else ("w8a8_dynamic",))
         return tuple(dict.fromkeys(scheme for scheme in found if scheme != "fp32"))
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether some file will need calibration rows."""
+        return self.accuracy_drop is not None or any(MEANINGS[scheme].calibrated for scheme in self.named_schemes)
 
     @model_validator(mode="after")
     def _in_order(self) -> QuantizeConfig:

@@ -27,8 +27,8 @@ def calibration_rows(config: CalibrationConfig, data: Dataset, source: DataConfi
         texts, pairs, _ = read_rows(source, config.source, task, labelled=False)
         rows = Split(texts, pairs, [unknown(task, text) for text in texts])
         groups = [0] * len(rows)
-    for held_out in (data.dev, data.test):
-        refuse_leaks(rows, held_out, "calibration")
+    refuse_leaks(rows, data.dev, "calibration", "dev")
+    refuse_leaks(rows, data.test, "calibration")
     return rows.select(sample(groups, [len(text) for text in rows.texts], config.rows, seed))
 
 

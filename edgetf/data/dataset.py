@@ -136,17 +136,17 @@ def _unlabelled(config: DataConfig, others: list[Split], task: TaskName) -> Spli
     return rows.select(kept)
 
 
-def refuse_leaks(used: Split, evaluation: Split, use: str) -> None:
-    """Training, dev or calibration rows must not stand in the evaluation rows.
+def refuse_leaks(used: Split, others: Split, use: str, other: str = "evaluation") -> None:
+    """Rows of one use must not stand among those of an `other`.
 
     Raises:
         DataError: with how many do, and one of them.
     """
-    held_out = {evaluation.identity(row) for row in range(len(evaluation))}
+    held_out = {others.identity(row) for row in range(len(others))}
     leaked = [row for row in range(len(used)) if used.identity(row) in held_out]
     if leaked:
         raise DataError(
-            f"data: {len(leaked)} of {len(used)} {use} rows also stand in the evaluation rows, e.g. "
+            f"data: {len(leaked)} of {len(used)} {use} rows also stand in the {other} rows, e.g. "
             f"{used.texts[leaked[0]][:60]!r}; remove them from one side"
         )
 

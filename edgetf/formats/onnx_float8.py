@@ -22,6 +22,7 @@ from edgetf.core.errors import ParityError, needs
 from edgetf.core.schemes import Granularity
 
 OPSET = 19  # the first that knows the format
+_FLOOR = "relu_floor"
 
 
 def quantize_float8(model: Any, chosen: list[Any], ranges: Mapping[str, Range], granularity: Granularity) -> Any:
@@ -50,11 +51,28 @@ def quantize_float8(model: Any, chosen: list[Any], ranges: Mapping[str, Range], 
             elif name not in rounded:
                 ahead += _activation(model, name, ranges[name])
             rounded[name] = node.input[place] = f"{name}_rounded"
+    _relu_as_max(model, rounded)
     nodes = [each for node in model.graph.node for each in (*before.get(node.name, ()), node)]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     model.ir_version = max(model.ir_version, onnx.helper.find_min_ir_version_for(model.opset_import))
     return model
+
+
+def _relu_as_max(model: Any, rounded: Mapping[str, str]) -> None:
+    """Write every Relu whose output is rounded as the larger of its input and zero, in place: the same numbers.
+
+    onnxruntime drops a Relu ahead of a QuantizeLinear whose zero point is 0, as if nothing lay below that in float8
+    (seen with 1.32): negative numbers would go on.
+    """
+    from onnx import numpy_helper
+
+    found = [node for node in model.graph.node if node.op_type == "Relu" and node.output[0] in rounded]
+    for node in found:
+        node.op_type = "Max"
+        node.input.append(_FLOOR)
+    if found:
+        model.graph.initializer.append(numpy_helper.from_array(np.zeros((), np.float32), _FLOOR))
 
 
 def _channel_axis(node: Any) -> int:

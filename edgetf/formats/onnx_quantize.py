@@ -59,7 +59,10 @@ def quantize_onnx(source: Path, path: Path, how: Quantization, feeds: Feeds | No
 
 def readers(model: Any, keep_float: tuple[str, ...] = ()) -> list[Any]:
     """The operators that read a weight of two dimensions, but those whose name fits a pattern of `keep_float`."""
-    matrices = {item.name for item in model.graph.initializer if len(item.dims) == 2}
+    with needs("compress"):
+        from onnx import TensorProto
+    constants = [item for item in model.graph.initializer if item.data_type == TensorProto.FLOAT]
+    matrices = {item.name for item in constants if len(item.dims) == 2}
     return [
         node
         for node in model.graph.node
@@ -142,6 +145,8 @@ def _static(source: Path, how: Quantization, ranges: Mapping[str, Range]) -> Any
 
     def write(path: Path) -> None:
         model = load_model_with_shape_infer(source)
+        chosen = readers(model, how.keep_float)
+        tables = {node.input[0]: [{"quant_type": QuantType.QInt8}] for node in chosen if node.op_type == "Gather"}
         worker = QDQQuantizer(
             model,
             how.granularity == "per_channel",
@@ -149,10 +154,14 @@ def _static(source: Path, how: Quantization, ranges: Mapping[str, Range]) -> Any
             QuantType.QInt8,
             kinds[how.scheme, how.activations],
             TensorsData(CalibrationMethod.MinMax, seen),
-            [node.name for node in readers(model, how.keep_float)],
+            [node.name for node in chosen],
             [],
             list(READ_WEIGHTS),
-            {"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"], "UseQDQContribOps": how.scheme == "w8a16"},
+            {
+                "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
+                "UseQDQContribOps": how.scheme == "w8a16",
+                "TensorQuantOverrides": tables if how.scheme == "w8a16" else {},  # a table is no activation
+            },
         )
         worker.quantize_model()
         worker.model.save_model_to_file(str(path))

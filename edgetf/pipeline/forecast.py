@@ -134,7 +134,10 @@ def predicted_steps(recipe: Recipe, data: Dataset, teacher: Config) -> tuple[Ste
             case ExportConfig():
                 seconds = sum(_EXPORT_SECONDS[model_format] for model_format in stage.formats) * members
             case QuantizeConfig():
-                seconds = _QUANTIZE_SECONDS * (len(recipe.variants()) // 2) * members
+                files = sum(scheme != "fp32" for _, scheme in recipe.variants())
+                if stage.accuracy_drop is not None:  # most rungs make two files
+                    files += 2 * len(stage.rungs) * len({model_format for model_format, _ in recipe.variants()})
+                seconds = _QUANTIZE_SECONDS * files * members
         steps.append(Step(stage_name(stage), round(seconds, 1)))
     devices = len(recipe.validation.devices)
     steps.append(Step("validate", round(_VALIDATE_SECONDS * len(recipe.variant_names()) * devices, 1)))

@@ -27,7 +27,7 @@ from edgetf.core.schemes import CalibrationMethod, Format, Scheme
 from edgetf.formats.quantization import Quantization
 from edgetf.pipeline.store import Made
 from edgetf.pipeline.trials import Trials
-from edgetf.validation.rungs import Rung, best_so_far, choose, pareto_front, refusals
+from edgetf.validation.rungs import Rung, best_so_far, choose, pareto_front, refusals, settled
 
 ALPHA = 0.5  # of SmoothQuant: half of an outlier's size goes into the weights
 
@@ -39,7 +39,7 @@ class Trial:
     rung: Rung
     made: Made
     plain: Artifact
-    how: Quantization
+    how: Quantization | None  # None: it is the fp32 file itself
 
 
 @dataclass
@@ -48,12 +48,14 @@ class Climb:
 
     model_format: Format
     most: float
-    trials: list[Trial] = field(default_factory=list)
+    plain: Trial
+    trials: list[Trial] = field(default_factory=list)  # of quantized files
     failed: dict[str, str] = field(default_factory=dict)  # by name, why a file could not be made
 
     @property
     def rungs(self) -> list[Rung]:
-        return [trial.rung for trial in self.trials]
+        """What was measured, of the fp32 file first."""
+        return [trial.rung for trial in (self.plain, *self.trials)]
 
     @property
     def chosen(self) -> Trial:
@@ -62,20 +64,30 @@ class Climb:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.failed.items())
             raise ParityError(f"quantize.accuracy_drop: no rung made a {self.model_format} file ({reasons})")
         found = choose(self.rungs, self.most) or best_so_far(self.rungs)
-        return next(trial for trial in self.trials if trial.rung is found)
+        return next(trial for trial in (self.plain, *self.trials) if trial.rung is found)
 
     @property
     def met(self) -> bool:
         """Whether some file keeps the budget."""
         return choose(self.rungs, self.most) is not None
 
+    @property
+    def settled(self) -> bool:
+        """Whether there is nothing to gain from the rungs above."""
+        return settled(self.rungs, self.most)
+
     def said(self) -> str:
         """The outcome in a line."""
         rung, tried = self.chosen.rung, len(self.trials) + len(self.failed)
-        kept = "keeps" if self.met else "no rung keeps"
+        budget = f"accuracy_drop={self.most:g}"
+        outcome = f"{rung.name} keeps {budget}" if self.met else f"none keeps {budget}, the best so far is {rung.name}"
+        if rung is self.plain.rung:
+            return (
+                f"ladder: all of {tried} {self.model_format} files that keep {budget} are slower than fp32, which stays"
+            )
         return (
-            f"ladder: of {tried} {self.model_format} files, {rung.name} {kept} accuracy_drop={self.most:g}: "
-            f"drop {rung.drop:.4f}, {rung.latency_ratio:.2f} of the fp32 latency, {rung.size_ratio:.2f} of its size"
+            f"ladder: of {tried} {self.model_format} files {outcome}: drop {rung.drop:.4f}, "
+            f"{rung.latency_ratio:.2f} of the fp32 latency, {rung.size_ratio:.2f} of its size"
         )
 
     def to_json(self) -> dict[str, object]:
@@ -93,28 +105,30 @@ class Climb:
 
 
 class Ladder:
-    """Climbs for the checkpoint `source` and the fp32 file that was `exported` from it."""
+    """Climbs for one exported file of one model."""
 
-    def __init__(self, most: float, source: Artifact, exported: Artifact, trials: Trials) -> None:
-        self.source, self.exported, self.trials, self.stage = source, exported, trials, trials.stage
-        self.climb = Climb(trials.model_format, most)
+    def __init__(self, most: float, trials: Trials) -> None:
+        self.trials, self.stage, self.source = trials, trials.stage, trials.source
+        made = Made(trials.exported, cached=True)
+        plain = Trial(trials.unquantized(trials.exported), made, trials.exported, None)
+        self.climb = Climb(trials.model_format, most, plain)
 
     def go(self) -> Climb:
         """Rung after rung, until a file keeps the budget."""
         for name in self.stage.rungs:
             self._rung(name)
-            if self.climb.met and (name != "dynamic" or self.climb.model_format == "tflite"):
+            if self.climb.settled and (name != "dynamic" or self.climb.model_format == "tflite"):
                 break
         return self.climb
 
     def _rung(self, name: RungName) -> None:
         match name:
             case "dynamic":
-                self._try("dynamic", self.exported, self._how("w8a8_dynamic"))
+                self._try("dynamic", self.trials.plain(self.source), self._how("w8a8_dynamic"))
             case "static":
                 for method in self._methods():
-                    self._try(f"static-{method}", self.exported, self._how("w8a8", method))
-                    if self.climb.met:
+                    self._try(f"static-{method}", self.trials.plain(self.source), self._how("w8a8", method))
+                    if self.climb.settled:
                         break
             case "smooth":
                 self._both("smooth", self.trials.smoothed(self.source, ALPHA))
@@ -138,22 +152,24 @@ class Ladder:
 
     def _best_method(self) -> CalibrationMethod:
         """The calibration whose file lost the least so far."""
-        tried = [trial for trial in self.climb.trials if trial.how.scheme == "w8a8"]
-        best = min(tried, key=lambda trial: trial.rung.drop, default=None)
-        return best.how.method if best else self.stage.calibration.method
+        static = [trial for trial in self.climb.trials if trial.how and trial.how.scheme == "w8a8"]
+        best = min(static, key=lambda trial: trial.rung.drop, default=None)
+        return best.how.method if best and best.how else self.stage.calibration.method
 
     def _keep_in_float(self) -> None:
         """The file that lost the least, with its most sensitive groups in float: one, two, four … of them."""
         if not self.climb.trials:
             return
         start = self.climb.chosen
+        if start.how is None:
+            return
         groups = self.trials.sensitivities(start.plain, start.how)
         count = 1
         while count < len(groups):
             kept = tuple(name for names in list(groups.values())[:count] for name in names)
             how = replace(start.how, keep_float=(*start.how.keep_float, *kept))
             made = self._try(f"{start.rung.name}-float-{count}", start.plain, how)
-            if self.climb.met or (made is not None and made.latency_ratio >= 1):
+            if self.climb.settled or (made is not None and made.latency_ratio >= 1):
                 return
             count *= 2
 

@@ -199,13 +199,12 @@ class _Executor:
                 how = self.shop.quantization(stage, scheme, model_format)
                 self._add_variant(record, self.shop.quantize(name, exported, how), line, variant)
             if stage.accuracy_drop is not None:
-                self._climb(stage, stage.accuracy_drop, record, exported, line)
+                self._climb(stage, stage.accuracy_drop, record, model_format, line)
 
-    def _climb(self, stage: QuantizeConfig, most: float, record: StageRecord, exported: Artifact, line: Line) -> None:
+    def _climb(self, stage: QuantizeConfig, most: float, record: StageRecord, model_format: Format, line: Line) -> None:
         """Let the ladder find a scheme, and put down what it chose as the variant `auto`."""
-        model_format = next(name for name, artifact in line.exports.items() if artifact is exported)
-        trials = Trials(self.shop, stage, self.number, line.member, model_format)
-        climb = Ladder(most, line.source, exported, trials).go()
+        exported = line.exports[model_format]
+        climb = Ladder(most, Trials(self.shop, stage, self.number, line.member, line.source, exported)).go()
         self.shop.reporter.say(climb.said())
         self._add_variant(record, climb.chosen.made, line, f"{model_format}-{AUTO}")
         self.run.ladders.append({"member": line.member, **climb.to_json()})

@@ -25,25 +25,33 @@ from edgetf.pipeline.workshop import QUANTIZE, RUNTIMES, Workshop
 from edgetf.tasks import task_of
 from edgetf.validation.evaluation import EVALUATION, Evaluation, read_evaluation, write_evaluation
 from edgetf.validation.golden import deployable_model, runtime_logits
-from edgetf.validation.rungs import Rung, measure
+from edgetf.validation.rungs import Rung, measure, unquantized
 
 NOTE = "note.json"
 
 
 class Trials:
-    """Makes what one ladder asks for, of one member in one format; `number` is that of the quantize stage."""
+    """Makes what one ladder asks for, of one member's checkpoint, the `source`, and its exported fp32 file.
+
+    `number` is that of the quantize stage.
+    """
 
     def __init__(
-        self, shop: Workshop, stage: QuantizeConfig, number: int, member: str | None, model_format: Format
-    ) -> None:
-        self.shop, self.stage, self.number, self.member, self.model_format = shop, stage, number, member, model_format
+        self, shop: Workshop, stage: QuantizeConfig, number: int, member: str | None, source: Artifact,
+        exported: Artifact,
+    ) -> None:  # fmt: skip
+        self.shop, self.stage, self.number, self.member = shop, stage, number, member
+        self.source, self.exported = source, exported
+        self.model_format: Format = "onnx" if exported.spec.kind == "onnx" else "tflite"
 
     def quantization(self, scheme: Scheme, method: CalibrationMethod | None) -> Quantization:
         """A scheme as the stage and the devices of the recipe want it."""
         return quantization(self.stage, scheme, self.model_format, self.shop.devices, method)
 
     def plain(self, checkpoint: Artifact) -> Artifact:
-        """The fp32 file of a checkpoint."""
+        """The fp32 file of a checkpoint; that of the source is there already."""
+        if checkpoint is self.source:
+            return self.exported
         name = f"{checkpoint.manifest.name}-{self.model_format}"
         return self.shop.export(name, checkpoint, self.model_format).artifact
 
@@ -80,6 +88,10 @@ class Trials:
         record = self._note(f"{name}-measured", config, [quantized, plain], RUNTIMES, note)
         return Rung(**{**record, "name": name, "latency_ratio_ci95": tuple(record["latency_ratio_ci95"])})
 
+    def unquantized(self, plain: Artifact) -> Rung:
+        """The fp32 file, which the others are held against."""
+        return unquantized(plain, self._dev_rows(plain))
+
     def sensitivities(self, plain: Artifact, how: Quantization) -> dict[str, tuple[str, ...]]:
         """The groups of weights, the most sensitive to a scheme first."""
         with needs("compress"), quiet():
@@ -91,7 +103,7 @@ class Trials:
             feeds = self.shop.feeds(plain, how.scheme)
             return sensitivities(plain, how, groups, feeds, lambda k, n: self.shop.reporter.update(k, n, "sensitivity"))
 
-        config = {"how": how.record(), "data": self.shop.plan.data.fingerprint}
+        config = {"how": how.record(), "calibration": self.shop.calibration_key(how.scheme)}
         found = self._note("sensitivity", config, [plain], QUANTIZE[self.model_format], note)
         return {label: groups[label] for label in sorted(groups, key=lambda label: -found[label])}
 

@@ -213,8 +213,7 @@ class Workshop:
 
     def quantize(self, name: str, exported: Artifact, how: Quantization) -> Made:
         """An exported file in a scheme; where that needs calibration, with the rows of the quantize stage."""
-        rows = self._calibration_rows() if MEANINGS[how.scheme].calibrated else None
-        config = {"how": how.record(), "calibration": None if rows is None else key_of([rows.texts, rows.pairs])}
+        config = {"how": how.record(), "calibration": self.calibration_key(how.scheme)}
 
         def write(out: Path) -> tuple[Spec, float]:
             with needs("compress"), quiet():
@@ -227,6 +226,13 @@ class Workshop:
     def quantization(self, stage: QuantizeConfig, scheme: Scheme, model_format: Format) -> Quantization:
         """A scheme as the stage and the devices of the recipe want it."""
         return quantization(stage, scheme, model_format, self.devices)
+
+    def calibration_key(self, scheme: Scheme) -> str | None:
+        """Of the rows that a scheme is calibrated with; None for one that needs none."""
+        if not MEANINGS[scheme].calibrated:
+            return None
+        rows = self._calibration_rows()
+        return key_of([rows.texts, rows.pairs])
 
     def feeds(self, exported: Artifact, scheme: Scheme) -> Feeds | None:
         """The calibration rows as an exported file takes them; None for a scheme that needs none."""

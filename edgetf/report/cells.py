@@ -91,13 +91,15 @@ LADDER_COLUMNS = ("file", "scheme", "drop", "agreement", "p", "size", "latency",
 def ladder_cells(ladder: dict[str, Any]) -> list[tuple[str, ...]]:
     """A row for each file that a ladder tried; drop and agreement are those of the dev rows, against the fp32 file.
 
-    Size and latency are shares of the fp32 file's. `batch` is how far answers move with their batch mates.
+    Size and latency are shares of the fp32 file's. `batch` is how far answers move with their batch mates. No other
+    file beats those on the front: they are as small, as fast and as good, and better in one of these.
     """
     rows: list[tuple[str, ...]] = []
     for rung in ladder["rungs"]:
         metrics = {record["name"]: Metric.from_json(record) for record in rung["metrics"]}
         drop = next((metric for name, metric in metrics.items() if name.endswith("_drop")), None)
-        front = " (front)" if rung["name"] in ladder["front"] else ""
+        said = ["chosen" if rung["name"] == ladder["chosen"] else "", rung["refused"] or ""]
+        said += ["on the front"] if rung["name"] in ladder["front"] else []
         rows.append((
             f"{ladder['format']}-{rung['name']}",
             rung["scheme"],
@@ -108,7 +110,7 @@ def ladder_cells(ladder: dict[str, Any]) -> list[tuple[str, ...]]:
             f"{rung['latency_ratio']:.2f}{'' if rung['trusted'] else ' (untrusted)'}",
             "–" if rung["quantized_share"] is None else f"{rung['quantized_share']:.2f}",
             "–" if rung["shifts"]["batch"] is None else f"{rung['shifts']['batch']:.1g}",
-            "chosen" if rung["name"] == ladder["chosen"] else f"{rung['refused'] or ''}{front}".strip(),
+            ", ".join(filter(None, said)),
         ))  # fmt: skip
     return rows
 

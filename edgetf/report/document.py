@@ -92,7 +92,8 @@ def document(
 def _overall(variants: Sequence[tuple[Artifact, list[DeviceRow]]]) -> tuple[Verdict, str | None]:
     """The run passes if a variant keeps the budget on every device where it was measured; the fastest is the best.
 
-    A variant that gives wrong results fails the run, whatever the others do.
+    A variant that gives wrong results fails the run, whatever the others do. One that was not timed, as a scheme that
+    is simulated, is never the best.
     """
     if any(row.problems for _, rows in variants for row in rows):
         return "fail", None
@@ -102,13 +103,14 @@ def _overall(variants: Sequence[tuple[Artifact, list[DeviceRow]]]) -> tuple[Verd
         if measured and all(row.verdict == "pass" for row in measured):
             passing.append((max(_milliseconds(row) for row in measured), artifact.manifest.name))
     if passing:
-        return "pass", min(passing)[1]
+        fastest, name = min(passing)
+        return "pass", name if fastest < float("inf") else None
     everything = [row.verdict for _, rows in variants for row in rows]
     return ("fail" if "fail" in everything else "not_measured"), None
 
 
 def _milliseconds(row: DeviceRow) -> float:
-    """Its latency; what was not timed, as a scheme that is simulated, is the fastest of none."""
+    """Its latency; infinity where it was not timed."""
     return float("inf") if row.latency_p50_ms is None else row.latency_p50_ms
 
 

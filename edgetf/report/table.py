@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console, Group
 from rich.table import Table
@@ -61,7 +61,8 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], le
     """A table whose first columns, so many, hold names and the others numbers; a verdict has its color."""
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < left or column == "verdict" else "right")
+        justify: Literal["left", "right"] = "left" if number < left or column == "verdict" else "right"
+        table.add_column(column, justify=justify, overflow="fold")  # a name that is cut short names nothing
     for row in rows:
         table.add_row(*(Text(cell, style=_STYLE.get(cell, "")) for cell in row))
     return table

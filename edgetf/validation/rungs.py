@@ -22,6 +22,7 @@ from edgetf.validation.validate import Settings
 
 STATIC_SLOWER = 1.1  # a static file that takes longer than the dynamic one by more than this is not offered
 ATTEMPTS = 3
+SLOWER = "slower than fp32"
 AS_FAST = 1.03  # files within this of one another are equally fast: timings repeat no better
 
 
@@ -33,7 +34,7 @@ class Rung:
     scheme: str
     size_bytes: int
     size_ratio: float  # its bytes over those of the fp32 file
-    latency_p50_ms: float
+    latency_p50_ms: float | None  # None: of fp32, which is timed beside each of the others
     latency_ratio: float
     latency_ratio_ci95: tuple[float, float]
     trusted: bool
@@ -95,32 +96,59 @@ def _timed(models: list[Model], text: str, settings: Settings) -> list[list[floa
     return taken
 
 
+def unquantized(plain: Artifact, rows: Evaluation) -> Rung:
+    """The fp32 file itself, which loses nothing and gains nothing; `rows` hold its answers."""
+    size, metrics = plain.manifest.size_bytes, [metric.to_json() for metric in rows.compare(rows.teacher_logits)]
+    return Rung(
+        "fp32", "fp32", size, 1.0, None, 1.0, (1.0, 1.0), True, None, {"batch": None, "padding": None}, {}, metrics
+    )
+
+
 def refusals(rungs: Sequence[Rung], most: float) -> dict[str, str]:
-    """Why a file is not to be chosen, by its name: it loses more than `most`, or has nothing to offer."""
+    """Why a quantized file is not to be chosen, by its name: it loses more than `most`, or is slow."""
     dynamic = min((rung.latency_ratio for rung in rungs if rung.scheme == "w8a8_dynamic"), default=float("inf"))
     found = {}
     for rung in rungs:
         if not rung.drop <= most:
             found[rung.name] = f"loses {rung.drop:.4f}"
-        elif rung.latency_ratio >= 1:
-            found[rung.name] = "slower than fp32"
+        elif rung.latency_ratio >= 1 and rung.scheme != "fp32":
+            found[rung.name] = SLOWER
         elif rung.scheme == "w8a8" and rung.latency_ratio > STATIC_SLOWER * dynamic:
             found[rung.name] = f"{rung.latency_ratio / dynamic:.2f} times as slow as dynamic"
     return found
 
 
 def choose(rungs: Sequence[Rung], most: float) -> Rung | None:
-    """The fastest file that loses no more than `most`; of equally fast ones the first, which cost the least to make."""
-    refused = refusals(rungs, most)
-    kept = [rung for rung in rungs if rung.name not in refused]
+    """The fastest file that loses no more than `most`; of equally fast ones the first, which cost the least to make.
+
+    A static file that is slower than the dynamic one is taken where no other keeps the accuracy, and the fp32 file where
+    all that keep it are slower than that. None: no quantized file keeps it.
+    """
+    refused, keeping = refusals(rungs, most), [rung for rung in rungs if rung.drop <= most and rung.scheme != "fp32"]
+    kept = [rung for rung in keeping if rung.name not in refused]
+    kept = kept or [rung for rung in keeping if rung.latency_ratio < 1]
+    if keeping and not kept:
+        return next((rung for rung in rungs if rung.scheme == "fp32"), None)
     fastest = min((rung.latency_ratio for rung in kept), default=0.0)
     return next((rung for rung in kept if rung.latency_ratio <= AS_FAST * fastest), None)
 
 
+def settled(rungs: Sequence[Rung], most: float) -> bool:
+    """Whether a file keeps the accuracy, and none that is still to be made would be faster.
+
+    Where INT8 itself is slower than fp32 here, it stays so whatever the weights; a static file that is slower than a
+    dynamic one, which loses too much, leaves hope of a dynamic one that does not.
+    """
+    refused = refusals(rungs, most)
+    quantized = [rung for rung in rungs if rung.scheme != "fp32"]
+    return any(rung.drop <= most and refused.get(rung.name, SLOWER) == SLOWER for rung in quantized)
+
+
 def best_so_far(rungs: Sequence[Rung]) -> Rung:
     """Where none keeps the budget: of those that are faster than fp32, or of all, the one that loses the least."""
-    faster = [rung for rung in rungs if rung.latency_ratio < 1]
-    return min(faster or rungs, key=lambda rung: (rung.drop, rung.latency_ratio))
+    quantized = [rung for rung in rungs if rung.scheme != "fp32"]
+    faster = [rung for rung in quantized if rung.latency_ratio < 1]
+    return min(faster or quantized, key=lambda rung: (rung.drop, rung.latency_ratio))
 
 
 def pareto_front(rungs: Sequence[Rung]) -> list[str]:
