@@ -98,9 +98,19 @@ def _timed(models: list[Model], text: str, settings: Settings) -> list[list[floa
 
 def unquantized(plain: Artifact, rows: Evaluation) -> Rung:
     """The fp32 file itself, which loses nothing and gains nothing; `rows` hold its answers."""
-    size, metrics = plain.manifest.size_bytes, [metric.to_json() for metric in rows.compare(rows.teacher_logits)]
     return Rung(
-        "fp32", "fp32", size, 1.0, None, 1.0, (1.0, 1.0), True, None, {"batch": None, "padding": None}, {}, metrics
+        name="fp32",
+        scheme="fp32",
+        size_bytes=plain.manifest.size_bytes,
+        size_ratio=1.0,
+        latency_p50_ms=None,
+        latency_ratio=1.0,
+        latency_ratio_ci95=(1.0, 1.0),
+        trusted=True,
+        quantized_share=None,
+        shifts={"batch": None, "padding": None},
+        quantization={},
+        metrics=[metric.to_json() for metric in rows.compare(rows.teacher_logits)],
     )
 
 
@@ -121,8 +131,8 @@ def refusals(rungs: Sequence[Rung], most: float) -> dict[str, str]:
 def choose(rungs: Sequence[Rung], most: float) -> Rung | None:
     """The fastest file that loses no more than `most`; of equally fast ones the first, which cost the least to make.
 
-    A static file that is slower than the dynamic one is taken where no other keeps the accuracy, and the fp32 file where
-    all that keep it are slower than that. None: no quantized file keeps it.
+    A static file that is slower than the dynamic one is taken where no other keeps the accuracy, and the fp32 file
+    where all that keep it are slower than that. None: no quantized file keeps it.
     """
     refused, keeping = refusals(rungs, most), [rung for rung in rungs if rung.drop <= most and rung.scheme != "fp32"]
     kept = [rung for rung in keeping if rung.name not in refused]
