@@ -40,23 +40,28 @@ def sample(groups: list[int], lengths: list[int], count: int, seed: int) -> list
     >>> [k // 10 for k in chosen]
     [0, 1, 2, 3, 4, 5, 6, 7]
     """
-    rng, cells = random.Random(seed), []
-    for group in sorted(set(groups)):
-        mine = sorted((k for k in range(len(groups)) if groups[k] == group), key=lambda k: (lengths[k], k))
-        cells += [mine[len(mine) * q // LENGTHS : len(mine) * (q + 1) // LENGTHS] for q in range(LENGTHS)]
-    wanted = _shares([len(cell) for cell in cells], min(count, len(groups)))
-    return sorted(k for cell, share in zip(cells, wanted, strict=True) for k in rng.sample(cell, share))
+    rng, names = random.Random(seed), sorted(set(groups))
+    members = [sorted((k for k in range(len(groups)) if groups[k] == name), key=lambda k: lengths[k]) for name in names]
+    chosen: list[int] = []
+    for mine, wanted in zip(members, _shares([len(mine) for mine in members], min(count, len(groups))), strict=True):
+        cells = [mine[len(mine) * q // LENGTHS : len(mine) * (q + 1) // LENGTHS] for q in range(LENGTHS)]
+        for cell, share in zip(cells, _shares([len(cell) for cell in cells], wanted), strict=True):
+            chosen += rng.sample(cell, share)
+    return sorted(chosen)
 
 
 def _shares(sizes: list[int], count: int) -> list[int]:
-    """`count` shared out by size, what is left over to the largest remainders.
+    """`count`, no more than there is, shared out by size; none goes without that need not.
 
-    >>> _shares([5, 3, 2], 5)
-    [3, 1, 1]
+    >>> _shares([5, 3, 2], 5), _shares([97, 2, 1], 10), _shares([9, 1], 1)
+    ([3, 1, 1], [8, 1, 1], [1, 0])
     """
+    least = 1 if count >= len(sizes) else 0
     exact = [size * count / sum(sizes) for size in sizes]
-    shares = [int(share) for share in exact]
-    by_remainder = sorted(range(len(sizes)), key=lambda k: (shares[k] - exact[k], k))
-    for k in by_remainder[: count - sum(shares)]:
-        shares[k] += 1
+    shares = [max(int(share), min(least, size)) for share, size in zip(exact, sizes, strict=True)]
+    every = range(len(sizes))
+    while sum(shares) < count:
+        shares[max(every, key=lambda k: (shares[k] < sizes[k], exact[k] - shares[k]))] += 1
+    while sum(shares) > count:
+        shares[max(every, key=lambda k: (shares[k] > least, shares[k] - exact[k]))] -= 1
     return shares

@@ -38,15 +38,20 @@ def quantize_onnx(source: Path, path: Path, how: Quantization, feeds: Feeds | No
     with needs("compress"), quiet():
         import onnx
     model = onnx.load(str(source))
+    kept = kept_names(model, how.keep_float)
+    if how.scheme != "fp32" and len(kept) == len(readers(model)):  # the libraries take "none" for "all"
+        raise ParityError(
+            f"onnx-{how.scheme}: 0 of {len(kept)} weighted operators would be quantized; keep fewer of them"
+        )
     match how.scheme:
         case "fp16":
-            made = _fp16(model)
+            made = _fp16(model, kept)
         case "w8a8_dynamic":
-            made = _dynamic(source, how, kept_names(model, how.keep_float))
+            made = _dynamic(source, how, kept)
         case "w8a8" | "w8a16":
             made = _static(source, how, _ranges(model, how, feeds))
         case "w4":
-            made = _blocks(model, 4, readers(model, how.keep_float))
+            made = _blocks(model, 4, kept)
         case "w8":
             made = _weights_int8(model, how)
         case "fp8_e4m3":
@@ -90,11 +95,11 @@ def _ranges(model: Any, how: Quantization, feeds: Feeds | None) -> Mapping[str, 
     return {**activation_ranges(model, gathered, feeds, "min_max", levels), **ranges}
 
 
-def _fp16(model: Any) -> Any:
+def _fp16(model: Any, kept: list[str]) -> Any:
     with needs("compress"), quiet():
         from onnxruntime.transformers.float16 import convert_float_to_float16
     with quiet():
-        return convert_float_to_float16(model, keep_io_types=True)
+        return convert_float_to_float16(model, keep_io_types=True, node_block_list=kept)
 
 
 def _by_file(write: Callable[[Path], None]) -> Any:
@@ -169,13 +174,14 @@ def _static(source: Path, how: Quantization, ranges: Mapping[str, Range]) -> Any
     return _by_file(write)
 
 
-def _blocks(model: Any, bits: int, chosen: list[Any]) -> Any:
-    """Weights in blocks of 32 along the input, each with a scale of its own; `accuracy_level` 4 lets the kernel round
-    activations to 8 bits, which is what makes it faster than float.
+def _blocks(model: Any, bits: int, kept: list[str]) -> Any:
+    """Weights in blocks of 32 along the input, each with a scale of its own, but those of the `kept` operators.
+
+    `accuracy_level` 4 lets the kernel round activations to 8 bits, which is what makes it faster than float.
     """
     with needs("compress"), quiet():
         from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
-    _part_gemms(model, {node.name for node in chosen})
+    _part_gemms(model, {node.name for node in readers(model)} - set(kept))
     with quiet():
         worker = MatMulNBitsQuantizer(
             model,
@@ -183,7 +189,7 @@ def _blocks(model: Any, bits: int, chosen: list[Any]) -> Any:
             block_size=GROUP,
             is_symmetric=True,
             accuracy_level=4,
-            nodes_to_include=[node.name for node in chosen],
+            nodes_to_exclude=kept,
             op_types_to_quantize=("MatMul", "Gather") if bits == 4 else ("MatMul",),
         )
         worker.process()
@@ -219,10 +225,8 @@ def _weights_int8(model: Any, how: Quantization) -> Any:
     with needs("compress"), quiet():
         import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
-    chosen = readers(model, how.keep_float)
-    products = [node for node in chosen if node.op_type != "Gather"]
-    tables = [node.name for node in chosen if node.op_type == "Gather"]
-    made = _blocks(model, 8, products)
+    tables = [node.name for node in readers(model, how.keep_float) if node.op_type == "Gather"]
+    made = _blocks(model, 8, kept_names(model, how.keep_float))
 
     def write(path: Path) -> None:
         blocks = path.with_name("blocks.onnx")
