@@ -137,7 +137,7 @@ def test_a_device_without_the_runtime_is_not_measured(tmp_path: Path, tokenizer:
     phone = DeviceProfile(name="phone", description="", target="local", architecture="any", runtimes=("litert",))
     row = validate(variant(tmp_path / "v", tokenizer), phone, None, {}, QUICK)
     assert row.verdict == "not_measured"
-    assert row.why == ["not measured: needs ort, phone has litert"]
+    assert row.why == ["not measured: needs ort or tensorrt, phone has litert"]
 
 
 def test_a_file_that_answers_otherwise_than_when_it_was_made_fails(tmp_path: Path, tokenizer: Path) -> None:
