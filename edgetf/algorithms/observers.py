@@ -32,15 +32,15 @@ def chosen_range(counts: Floats, low: float, high: float, method: CalibrationMet
     >>> chosen_range(np.array([1.0, 8.0, 1.0]), -1.0, 2.0, "min_max")
     (-1.0, 2.0)
     """
-    low, high = min(low, 0.0), max(high, 0.0)
+    least, most = min(low, 0.0), max(high, 0.0)
     if method == "min_max" or high == low:
-        return low, high
+        return least, most
     if method == "percentile":
         return percentile_range(counts, low, high)
     loss = squared_error if method == "mse" else divergence
-    losses = [loss(counts, low, high, (low * factor, high * factor), levels) for factor in _FACTORS]
+    losses = [loss(counts, low, high, (least * factor, most * factor), levels) for factor in _FACTORS]
     best = float(_FACTORS[len(losses) - 1 - int(np.argmin(losses[::-1]))])  # of equals the widest
-    return low * best, high * best
+    return least * best, most * best
 
 
 def percentile_range(counts: Floats, low: float, high: float, percentile: float = PERCENTILE) -> Range:

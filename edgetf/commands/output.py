@@ -19,10 +19,11 @@ def print_json(document: Any) -> None:
 
 
 def exit_code_of_run(record: dict[str, Any]) -> int:
-    """The same for a run's report: 1 only if no variant keeps the budget."""
-    rows = [row for _, row in rows_of(record)]
-    code = exit_code_of(rows)
-    return EXIT_FINE if code == EXIT_BUDGET_MISSED and record["verdict"] != "fail" else code
+    """The same for a run's report: 1 only if no variant keeps the budget, or no rung the accuracy."""
+    code = exit_code_of([row for _, row in rows_of(record)])
+    if code not in {EXIT_FINE, EXIT_BUDGET_MISSED}:
+        return code
+    return EXIT_BUDGET_MISSED if record["verdict"] == "fail" else EXIT_FINE
 
 
 def exit_code_of(rows: Sequence[DeviceRow]) -> int:

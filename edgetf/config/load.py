@@ -97,7 +97,7 @@ def _device_problems(recipe: Recipe) -> list[str]:
             problems += error.problems
             continue
         for model_format, scheme in recipe.variants():
-            refusal = device.refuses(model_format, scheme)
+            refusal = device.refuses(model_format, scheme, recipe.granularity())
             if refusal:
                 problems.append(f"validation.devices: {model_format}-{scheme} cannot run on {name}: {refusal}")
     return problems

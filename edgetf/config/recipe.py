@@ -8,12 +8,12 @@ from pydantic import Field, model_validator
 
 from edgetf.config.data import DataConfig
 from edgetf.config.fields import Positive
+from edgetf.config.quantization import QuantizeConfig
 from edgetf.config.stages import (
     STAGE_ORDER,
     ExportConfig,
     FinetuneConfig,
     PruneConfig,
-    QuantizeConfig,
     Stage,
     named,
     stage_name,
@@ -22,8 +22,10 @@ from edgetf.config.student import FromTeacher, Student
 from edgetf.config.tasks import PoolingConfig, with_task_defaults, wrong_for_task
 from edgetf.core.budget import budget_problems, task_problems
 from edgetf.core.device import Strict
-from edgetf.core.schemes import Format, Scheme
+from edgetf.core.schemes import Format, Granularity, Scheme
 from edgetf.core.task_names import CLASSIFICATION, TaskName
+
+AUTO = "auto"
 
 
 class TeacherConfig(Strict):
@@ -124,8 +126,18 @@ class Recipe(Strict):
             if isinstance(stage, ExportConfig):
                 formats = stage.formats
             elif isinstance(stage, QuantizeConfig):
-                schemes += [scheme for scheme in stage.schemes if scheme not in schemes]
+                schemes += stage.named_schemes
         return [(model_format, scheme) for model_format in formats for scheme in schemes]
+
+    def ladder(self) -> QuantizeConfig | None:
+        """The quantize stage where it looks for a scheme by itself."""
+        found = next((stage for stage in self.stages if isinstance(stage, QuantizeConfig)), None)
+        return found if found is not None and found.accuracy_drop is not None else None
+
+    def granularity(self) -> Granularity | None:
+        """The granularity that its author asks for; None: whichever is right on the devices."""
+        found = next((stage for stage in self.stages if isinstance(stage, QuantizeConfig)), QuantizeConfig())
+        return None if found.granularity == "auto" else found.granularity
 
     def members(self) -> list[str | None]:
         """The members of the family that a prune stage makes, the largest model first; None: there is one model."""
@@ -133,6 +145,10 @@ class Recipe(Strict):
         return list(prune.members()) if prune else [None]
 
     def variant_names(self) -> list[str]:
-        """Every variant of every member."""
-        return [named(f"{model_format}-{scheme}", member)
-                for member in self.members() for model_format, scheme in self.variants()]  # fmt: skip
+        """Every variant of every member; the one that the ladder finds is called `AUTO`, whatever its scheme."""
+        kinds: dict[Format, list[str]] = {}
+        for model_format, scheme in self.variants():
+            kinds.setdefault(model_format, []).append(scheme)
+        found = [AUTO] if self.ladder() else []
+        each = [f"{model_format}-{kind}" for model_format, schemes in kinds.items() for kind in schemes + found]
+        return [named(name, member) for member in self.members() for name in each]

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from edgetf.config.fields import Positive, once
+from edgetf.config.quantization import QuantizeConfig
 from edgetf.config.training import LossConfig, TrainingConfig
 from edgetf.core.device import Strict
-from edgetf.core.schemes import Format, Scheme
+from edgetf.core.schemes import Format
 
 
 class FinetuneConfig(TrainingConfig):
@@ -166,13 +167,6 @@ class ExportConfig(Strict):
         bool,
         Field(description="exact rewrites for speed: the last layer on the first token alone, norms kept apart (ONNX)"),
     ] = True
-
-
-class QuantizeConfig(Strict):
-    """Quantize the exported files."""
-
-    stage: Literal["quantize"] = "quantize"
-    schemes: Annotated[tuple[Scheme, ...], Field(min_length=1)] = ("w8a8_dynamic",)
 
 
 def named(name: str, member: str | None) -> str:

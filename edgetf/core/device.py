@@ -44,29 +44,37 @@ class DeviceProfile(Strict):
     threads: Annotated[int, Field(ge=1, description="threads that one inference uses")] = 1
     instructions: tuple[str, ...] = ()
     python: tuple[str, ...] = ()
-    compute_capability: Annotated[float | None, Field(gt=0, description="of its GPU, where it has one")] = None
     facts: dict[str, Fact] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def runtime_of(self, model_format: Format) -> Runtime | None:
-        """The runtime that opens files of this format here, or None."""
-        return next((runtime for runtime in RUNTIMES_OF[model_format] if runtime in self.runtimes), None)
+    def runtime_of(self, model_format: Format, scheme: Scheme = "fp32") -> Runtime | None:
+        """The runtime that runs such a file here, or None."""
+        found = (r for r in RUNTIMES_OF[model_format] if r in self.runtimes)
+        return next((runtime for runtime in found if self._refusal(runtime, scheme) is None), None)
 
     def support(self, model_format: Format, scheme: Scheme) -> Support | None:
         """How a scheme is run here, or None where it is refused."""
-        runtime = self.runtime_of(model_format)
-        return None if runtime is None or self.refuses(model_format, scheme) else SUPPORT[runtime][scheme]
+        runtime = self.runtime_of(model_format, scheme)
+        return None if runtime is None else SUPPORT[runtime][scheme]
 
     def refuses(self, model_format: Format, scheme: Scheme, granularity: Granularity | None = None) -> str | None:
         """Why a variant cannot run here, or None."""
-        runtime = self.runtime_of(model_format)
-        if runtime is None:
+        runtimes = [runtime for runtime in RUNTIMES_OF[model_format] if runtime in self.runtimes]
+        if not runtimes:
             return f"needs {' or '.join(RUNTIMES_OF[model_format])}, {self.name} has {', '.join(self.runtimes)}"
+        reasons = [self._refusal(runtime, scheme, granularity) for runtime in runtimes]
+        return None if None in reasons else reasons[-1]
+
+    def _refusal(self, runtime: Runtime, scheme: Scheme, granularity: Granularity | None = None) -> str | None:
+        """Why a runtime of this device does not run a scheme, or None."""
         found = SUPPORT[runtime].get(scheme)
         if found is None:
             return f"{scheme} is not run by {runtime}; allowed: {', '.join(SUPPORT[runtime])}"
-        if found.capability > (self.compute_capability or 0.0):
-            has = "no GPU" if self.compute_capability is None else f"{self.compute_capability:g}"
+        if found.how == "simulated" and self.target != "local":
+            return f"{scheme} has no hardware on {self.name}, where {runtime} would compute it in float"
+        capability = self.facts["compute_capability"].value if "compute_capability" in self.facts else 0.0
+        if found.capability > capability:
+            has = f"{capability:g}" if capability else "none that is known"
             return f"{scheme} needs compute capability {found.capability:g}, {self.name} has {has}"
         if found.granularity and granularity and found.granularity != granularity:
             return f"{runtime} gives wrong answers for {scheme} {granularity}; allowed: {found.granularity}"

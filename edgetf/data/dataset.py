@@ -96,11 +96,11 @@ def load_dataset(config: DataConfig, task: TaskName = CLASSIFICATION) -> Dataset
         DataError: no rows, labels missing or not of the task, a column that is not there, leaked rows.
     """
     labelled = task_of(task).labelled
-    main, names, duplicates, conflicts = _clean(*_read(config, config.source, task, labelled), task)
+    main, names, duplicates, conflicts = _clean(*read_rows(config, config.source, task, labelled), task)
     apart = {}
     for use, source in (("dev", config.dev_source), ("test", config.test_source)):
         if source is not None:
-            apart[use], _, _, _ = _clean(*_read(config, source, task, labelled), task, known=names)
+            apart[use], _, _, _ = _clean(*read_rows(config, source, task, labelled), task, known=names)
     splits = _split(main, strata(task, main.labels, names), config, apart)
     if config.max_train_rows is not None and len(splits["train"]) > config.max_train_rows:
         order = list(range(len(splits["train"])))
@@ -124,7 +124,7 @@ def load_dataset(config: DataConfig, task: TaskName = CLASSIFICATION) -> Dataset
 
 def _unlabelled(config: DataConfig, others: list[Split], task: TaskName) -> Split:
     """Texts that stand in no split, each once. What the evaluation rows hold must not be learned from either."""
-    texts, pairs, _ = _read(config, str(config.unlabelled), task, labelled=False)
+    texts, pairs, _ = read_rows(config, str(config.unlabelled), task, labelled=False)
     rows = Split(texts, pairs, [unknown(task, text) for text in texts])
     seen = {split.identity(row) for split in others for row in range(len(split))}
     kept = []
@@ -136,22 +136,22 @@ def _unlabelled(config: DataConfig, others: list[Split], task: TaskName) -> Spli
     return rows.select(kept)
 
 
-def refuse_leaks(used: Split, evaluation: Split, use: str) -> None:
-    """Training, dev or calibration rows must not stand in the evaluation rows.
+def refuse_leaks(used: Split, others: Split, use: str, other: str = "evaluation") -> None:
+    """Rows of one use must not stand among those of an `other`.
 
     Raises:
         DataError: with how many do, and one of them.
     """
-    held_out = {evaluation.identity(row) for row in range(len(evaluation))}
+    held_out = {others.identity(row) for row in range(len(others))}
     leaked = [row for row in range(len(used)) if used.identity(row) in held_out]
     if leaked:
         raise DataError(
-            f"data: {len(leaked)} of {len(used)} {use} rows also stand in the evaluation rows, e.g. "
+            f"data: {len(leaked)} of {len(used)} {use} rows also stand in the {other} rows, e.g. "
             f"{used.texts[leaked[0]][:60]!r}; remove them from one side"
         )
 
 
-def _read(
+def read_rows(
     config: DataConfig, source: str, task: TaskName, labelled: bool
 ) -> tuple[list[str], list[str] | None, list[Any]]:
     """The text, pair and label columns of one source; without labels where they are not asked for."""

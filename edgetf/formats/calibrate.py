@@ -28,7 +28,7 @@ def observed_ranges(seen: Seen, method: CalibrationMethod, levels: int) -> dict[
     ends: dict[str, Range] = {}
     for name, values in seen():
         low, high = ends.get(name, (0.0, 0.0))
-        ends[name] = min(low, float(values.min())), max(high, float(values.max()))
+        ends[name] = float(np.minimum(low, values.min())), float(np.maximum(high, values.max()))  # a NaN stays one
     if not ends:
         raise ParityError("calibration: got no rows, allowed: 1 or more; raise quantize.calibration.rows")
     broken = next((name for name, (low, high) in ends.items() if not np.isfinite([low, high]).all()), None)

@@ -5,6 +5,7 @@
 | `fp16` | float16 constants and operators; inputs and outputs stay as they are |
 | `w8a8_dynamic` | MatMulInteger: weights per channel, activations scaled for each input |
 | `w8a8`, `w8a16` | QuantizeLinear, DequantizeLinear around weights and what meets them (QDQ), ranges by calibration |
+| `fp8_e4m3` | QDQ in float8, see onnx_float8 |
 | `w8`, `w4` | MatMulNBits in blocks of 32; the embedding in GatherBlockQuantized (4 bits), or int8 rows |
 """
 
@@ -24,6 +25,7 @@ from edgetf.core.quiet import quiet
 from edgetf.core.schemes import GROUP
 from edgetf.formats.onnx import READ_WEIGHTS
 from edgetf.formats.onnx_calibrate import activation_ranges
+from edgetf.formats.onnx_float8 import quantize_float8
 from edgetf.formats.quantization import Feeds, Quantization
 
 
@@ -47,6 +49,8 @@ def quantize_onnx(source: Path, path: Path, how: Quantization, feeds: Feeds | No
             made = _blocks(model, 4, readers(model, how.keep_float))
         case "w8":
             made = _weights_int8(model, how)
+        case "fp8_e4m3":
+            made = quantize_float8(model, readers(model, how.keep_float), _ranges(model, how, feeds), how.granularity)
         case _:
             raise ParityError(f"quantize.schemes: got {how.scheme}, which is how the file already is")
     del made.graph.value_info[:]  # every runtime infers the shapes between operators anew
@@ -55,7 +59,10 @@ def quantize_onnx(source: Path, path: Path, how: Quantization, feeds: Feeds | No
 
 def readers(model: Any, keep_float: tuple[str, ...] = ()) -> list[Any]:
     """The operators that read a weight of two dimensions, but those whose name fits a pattern of `keep_float`."""
-    matrices = {item.name for item in model.graph.initializer if len(item.dims) == 2}
+    with needs("compress"):
+        from onnx import TensorProto
+    constants = [item for item in model.graph.initializer if item.data_type == TensorProto.FLOAT]
+    matrices = {item.name for item in constants if len(item.dims) == 2}
     return [
         node
         for node in model.graph.node
@@ -138,6 +145,8 @@ def _static(source: Path, how: Quantization, ranges: Mapping[str, Range]) -> Any
 
     def write(path: Path) -> None:
         model = load_model_with_shape_infer(source)
+        chosen = readers(model, how.keep_float)
+        tables = {node.input[0]: [{"quant_type": QuantType.QInt8}] for node in chosen if node.op_type == "Gather"}
         worker = QDQQuantizer(
             model,
             how.granularity == "per_channel",
@@ -145,10 +154,14 @@ def _static(source: Path, how: Quantization, ranges: Mapping[str, Range]) -> Any
             QuantType.QInt8,
             kinds[how.scheme, how.activations],
             TensorsData(CalibrationMethod.MinMax, seen),
-            [node.name for node in readers(model, how.keep_float)],
+            [node.name for node in chosen],
             [],
             list(READ_WEIGHTS),
-            {"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"], "UseQDQContribOps": how.scheme == "w8a16"},
+            {
+                "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
+                "UseQDQContribOps": how.scheme == "w8a16",
+                "TensorQuantOverrides": tables if how.scheme == "w8a16" else {},  # a table is no activation
+            },
         )
         worker.quantize_model()
         worker.model.save_model_to_file(str(path))
@@ -162,6 +175,7 @@ def _blocks(model: Any, bits: int, chosen: list[Any]) -> Any:
     """
     with needs("compress"), quiet():
         from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+    _part_gemms(model, {node.name for node in chosen})
     with quiet():
         worker = MatMulNBitsQuantizer(
             model,
@@ -174,6 +188,30 @@ def _blocks(model: Any, bits: int, chosen: list[Any]) -> Any:
         )
         worker.process()
     return worker.model.model
+
+
+def _part_gemms(model: Any, names: set[str]) -> None:
+    """Write a Gemm of these names as MatMul and Add, in place: blocks of 4 or 8 bits exist for MatMul alone."""
+    import onnx
+    from onnx import numpy_helper
+
+    constants = {item.name: item for item in model.graph.initializer}
+    nodes = []
+    for node in model.graph.node:
+        settings = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+        plain = {name: value for name, value in settings.items() if name != "transB"}
+        if node.op_type != "Gemm" or node.name not in names or any(value not in (0, 1.0) for value in plain.values()):
+            nodes.append(node)
+            continue
+        weight, product = constants[node.input[1]], f"{node.output[0]}_product"
+        if settings.get("transB"):
+            turned = numpy_helper.from_array(numpy_helper.to_array(weight).T.copy(), f"{weight.name}_Transposed")
+            node.input[1] = turned.name
+            weight.CopyFrom(turned)
+        nodes.append(onnx.helper.make_node("MatMul", node.input[:2], [product], node.name))
+        nodes.append(onnx.helper.make_node("Add", [product, node.input[2]], node.output, f"{node.name}_bias"))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def _weights_int8(model: Any, how: Quantization) -> Any:

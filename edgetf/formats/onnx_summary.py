@@ -32,21 +32,20 @@ def summarize_onnx(path: Path) -> GraphSummary:
     for node in graph.node:  # a weight that is made float when it is used counts as what is stored
         if node.op_type == "DequantizeLinear" and node.input[0] in weights:
             weights[node.output[0]] = weights[node.input[0]]
-    quantized = quantizable = 0
+    quantized, weighted = 0, []
     for node in graph.node:
         read = [weights[name] for name in node.input if name in weights]
-        if node.op_type in _BLOCKS:
-            quantized, quantizable = quantized + 1, quantizable + 1
-        elif read and node.op_type in (*READ_WEIGHTS, *_QUANTIZED):
-            quantizable += 1
-            quantized += read[0] in small
+        if node.op_type in _BLOCKS or (read and node.op_type in (*READ_WEIGHTS, *_QUANTIZED)):
+            weighted.append(node.name)
+            quantized += node.op_type in _BLOCKS or read[0] in small
     return GraphSummary(
         ops=dict(Counter(node.op_type for node in graph.node).most_common()),
         quantized=quantized,
-        quantizable=quantizable,
+        quantizable=len(weighted),
         part_bytes=_part_bytes(graph),
         inputs={value.name: _type(value) for value in graph.input},
         outputs={value.name: _type(value) for value in graph.output},
+        weighted=tuple(weighted),
     )
 
 

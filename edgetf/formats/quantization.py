@@ -35,7 +35,8 @@ class GraphSummary:
     """Operators by type; of those that read weights, how many read quantized ones; what goes in and out.
 
     `part_bytes` are the bytes of all constants by part: embeddings, attention, feed_forward, other. `inputs` and
-    `outputs` are types by name, such as `int64` and `float32`.
+    `outputs` are types by name, such as `int64` and `float32`. `weighted` are the names of the operators
+    that read weights; in an fp32 file of ours, the paths of their modules.
     """
 
     ops: dict[str, int]
@@ -44,3 +45,4 @@ class GraphSummary:
     part_bytes: dict[str, int] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
+    weighted: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from functools import cache
@@ -15,6 +16,7 @@ from edgetf.core.errors import ArtifactError, needs
 
 # What quantization is about.
 READ_WEIGHTS = ("FULLY_CONNECTED", "EMBEDDING_LOOKUP", "CONV_2D", "BATCH_MATMUL", "GATHER")
+_WEIGHT = re.compile(r"\.weight(;\d+)?$")
 _INDEX_TYPES = ("int32", "int64", "bool")
 _DTYPES = {"INT4": "int4", "INT2": "int2"}  # which numpy does not have
 
@@ -66,6 +68,11 @@ def type_name(tensor: Any) -> str:
 def tensor_name(tensor: Any) -> str:
     """Its name, as text."""
     return tensor.name.decode() if isinstance(tensor.name, bytes) else str(tensor.name)
+
+
+def module_of(weight: Any) -> str:
+    """The path of the module whose weight it is, in a file of ours: whatever the signature."""
+    return _WEIGHT.sub("", tensor_name(weight))
 
 
 def constant(model: Any, tensor: Any) -> NDArray[np.uint8] | None:

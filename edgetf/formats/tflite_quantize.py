@@ -26,10 +26,9 @@ from edgetf.core.quiet import quiet
 from edgetf.core.schemes import GROUP
 from edgetf.formats.quantization import Feeds, Quantization
 from edgetf.formats.tflite_calibrate import activation_ranges
-from edgetf.formats.tflite_graph import read_graph, tensor_name, weight_reads
+from edgetf.formats.tflite_graph import module_of, read_graph, tensor_name, weight_reads
 
 PRODUCT, TABLE = "FULLY_CONNECTED", "EMBEDDING_LOOKUP"
-_WEIGHT = re.compile(r"\.weight(;\d+)?$")
 
 
 def quantize_tflite(source: Path, path: Path, how: Quantization, feeds: Feeds | None = None) -> None:
@@ -97,5 +96,5 @@ def _scopes(model: Any, chosen: Callable[[str, Any], bool]) -> Iterator[str]:
     """Patterns for single operators, whose weight is chosen by its module path and itself, in every signature."""
     for subgraph in model.subgraphs:
         for op, weight in weight_reads(model, subgraph):
-            if chosen(_WEIGHT.sub("", tensor_name(weight)), weight):
+            if chosen(module_of(weight), weight):
                 yield f"^{re.escape(tensor_name(subgraph.tensors[op.outputs[0]]))};?$"

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgetf.formats.parts import PARTS, part_of
 from edgetf.formats.quantization import GraphSummary
-from edgetf.formats.tflite_graph import constant, op_name, read_graph, tensor_name, type_name, weight_reads
+from edgetf.formats.tflite_graph import constant, module_of, op_name, read_graph, tensor_name, type_name, weight_reads
 
 _SMALL = ("int8", "int4", "int2")
 
@@ -18,14 +18,15 @@ def summarize_tflite(path: Path) -> GraphSummary:
     model = read_graph(path)
     signature = model.signatureDefs[0] if model.signatureDefs else None  # another tool's file may have none
     first = model.subgraphs[signature.subgraphIndex if signature else 0]
-    weights = [type_name(weight) for _, weight in weight_reads(model, first)]
+    weights = [weight for _, weight in weight_reads(model, first)]
     return GraphSummary(
         ops=dict(Counter(op_name(model, op) for op in first.operators).most_common()),
-        quantized=sum(kind in _SMALL for kind in weights),
+        quantized=sum(type_name(weight) in _SMALL for weight in weights),
         quantizable=len(weights),
         part_bytes=_part_bytes(model),
         inputs=_types(first, signature.inputs if signature else ()),
         outputs=_types(first, signature.outputs if signature else ()),
+        weighted=tuple(module_of(weight) for weight in weights),
     )
 
 

@@ -34,7 +34,7 @@ class FirstTokenLayer(nn.Module):
         (part,) = family.feed_forwards(model.config.to_dict())
         self.up, self.down = layer.get_submodule(part.up), layer.get_submodule(part.down)
         self.attention_norm = layer.get_submodule(paths.attention_norm)
-        self.activation = layer.get_submodule(paths.activation)
+        self.activation = layer.get_submodule(part.activation)
         self.output_norm = layer.get_submodule(paths.output_norm)
 
     def forward(self, hidden: Tensor, mask: Tensor | None = None, *_: Any, **__: Any) -> Any:

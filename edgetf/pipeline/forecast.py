@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgetf.config.quantization import QuantizeConfig
 from edgetf.config.recipe import Recipe
 from edgetf.config.stages import (
     DistillConfig,
     ExportConfig,
     FinetuneConfig,
     PruneConfig,
-    QuantizeConfig,
     Stage,
     VocabularyConfig,
     stage_name,
@@ -134,11 +134,18 @@ def predicted_steps(recipe: Recipe, data: Dataset, teacher: Config) -> tuple[Ste
             case ExportConfig():
                 seconds = sum(_EXPORT_SECONDS[model_format] for model_format in stage.formats) * members
             case QuantizeConfig():
-                seconds = _QUANTIZE_SECONDS * (len(recipe.variants()) // 2) * members
+                seconds = _QUANTIZE_SECONDS * _quantized_files(recipe) * members
         steps.append(Step(stage_name(stage), round(seconds, 1)))
     devices = len(recipe.validation.devices)
     steps.append(Step("validate", round(_VALIDATE_SECONDS * len(recipe.variant_names()) * devices, 1)))
     return tuple(steps)
+
+
+def _quantized_files(recipe: Recipe) -> int:
+    """How many files a quantize stage may write of one model: most rungs of a ladder make two."""
+    ladder, formats = recipe.ladder(), {model_format for model_format, _ in recipe.variants()}
+    climbed = 2 * len(ladder.rungs) * len(formats) if ladder else 0
+    return climbed + sum(scheme != "fp32" for _, scheme in recipe.variants())
 
 
 def _matmul_macs_per_second() -> float:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgetf.config.quantization import QuantizeConfig
 from edgetf.config.recipe import Recipe
 from edgetf.core.errors import ConfigError
 from edgetf.core.extras import require
+from edgetf.data.calibration import calibration_rows
 from edgetf.data.dataset import Dataset, load_dataset
 from edgetf.models.checkpoint import locate_teacher, read_config
 from edgetf.models.families import family_of
@@ -89,6 +91,7 @@ def make_plan(recipe: Recipe, allow_larger: bool = False) -> Plan:
     problems: list[str] = []
     data = load_dataset(recipe.data, recipe.task)
     data = fit_labels(recipe, config, data, problems)
+    problems += _calibration_problems(recipe, data)
     teacher_config = {**config, **config_fields(data.label_names, Head(recipe.task, recipe.pooling))}
     configs: dict[str | None, Config] = {}
     try:
@@ -122,6 +125,18 @@ def _refuse_larger(student: Student, teacher: Cost) -> None:
         f"{student.cost.ops} against {teacher.ops} operators); "
         "make it smaller, e.g. student.num_hidden_layers, or add --allow-larger"
     )
+
+
+def _calibration_problems(recipe: Recipe, data: Dataset) -> list[str]:
+    """Calibration rows that cannot be read, or that stand in the dev or the evaluation rows."""
+    stage = next((stage for stage in recipe.stages if isinstance(stage, QuantizeConfig)), None)
+    if stage is None or not (stage.calibrates or stage.calibration.source):
+        return []
+    try:
+        calibration_rows(stage.calibration, data, recipe.data, recipe.task, recipe.seed)
+    except ConfigError as error:
+        return error.problems
+    return []
 
 
 def _width_problems(recipe: Recipe, teacher: Config, students: list[Config]) -> list[str]:

@@ -14,12 +14,13 @@ from typing import Any
 
 from typing_extensions import assert_never
 
+from edgetf.config.quantization import QuantizeConfig
+from edgetf.config.recipe import AUTO
 from edgetf.config.stages import (
     DistillConfig,
     ExportConfig,
     FinetuneConfig,
     PruneConfig,
-    QuantizeConfig,
     VocabularyConfig,
     named,
     stage_name,
@@ -29,8 +30,10 @@ from edgetf.core.files import read_json, write_json
 from edgetf.core.made import made_with
 from edgetf.core.schemes import Format
 from edgetf.pipeline.deliver import read_rows
+from edgetf.pipeline.ladder import Ladder
 from edgetf.pipeline.plan import Plan
 from edgetf.pipeline.store import Made, Store, run_lock
+from edgetf.pipeline.trials import Trials
 from edgetf.pipeline.workshop import TORCH, TorchStage, Workshop
 from edgetf.report.document import StageResult, VariantResult, document
 from edgetf.report.progress import Reporter
@@ -75,6 +78,7 @@ class Run:
     reference: Artifact | None = None
     stages: list[StageRecord] = field(default_factory=list)
     variants: list[VariantResult] = field(default_factory=list)
+    ladders: list[dict[str, Any]] = field(default_factory=list)
 
 
 def execute(plan: Plan, out: Path, fresh: bool, reporter: Reporter) -> dict[str, Any]:
@@ -94,6 +98,7 @@ def execute(plan: Plan, out: Path, fresh: bool, reporter: Reporter) -> dict[str,
             reference=run.reference,
             stages=[stage.result() for stage in run.stages],
             variants=run.variants,
+            ladders=run.ladders,
         )
         write_json(out / REPORT, record)
     return record
@@ -184,15 +189,25 @@ class _Executor:
             line.record.measured = record.measured
 
     def _quantize(self, stage: QuantizeConfig, line: Line) -> None:
-        schemes = [scheme for scheme in stage.schemes if scheme != "fp32"]  # those files are there already
-        if not schemes:
+        if not stage.named_schemes and stage.accuracy_drop is None:
             return
         record = self._record("quantize", line.member)
         for model_format, exported in line.exports.items():
-            for scheme in schemes:
+            for scheme in stage.named_schemes:
                 variant = f"{model_format}-{scheme}"
                 name = f"{self.number}-quantize-{named(variant, line.member)}"
-                self._add_variant(record, self.shop.quantize(name, exported, scheme), line, variant)
+                how = self.shop.quantization(stage, scheme, model_format)
+                self._add_variant(record, self.shop.quantize(name, exported, how), line, variant)
+            if stage.accuracy_drop is not None:
+                self._climb(stage, stage.accuracy_drop, record, model_format, line)
+
+    def _climb(self, stage: QuantizeConfig, most: float, record: StageRecord, model_format: Format, line: Line) -> None:
+        """Let the ladder find a scheme, and put down what it chose as the variant `auto`."""
+        exported = line.exports[model_format]
+        climb = Ladder(most, Trials(self.shop, stage, self.number, line.member, line.source, exported)).go()
+        self.shop.reporter.say(climb.said())
+        self._add_variant(record, climb.chosen.made, line, f"{model_format}-{AUTO}")
+        self.run.ladders.append({"member": line.member, **climb.to_json()})
 
     def _add_variant(self, record: StageRecord, made: Made, line: Line, variant: str) -> None:
         """Measure a file that ships, and put it down."""

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import assert_never
 
+from edgetf.config.quantization import QatConfig, QuantizeConfig
 from edgetf.config.stages import DistillConfig, ExportConfig, FinetuneConfig, PruneConfig, VocabularyConfig
 from edgetf.config.training import VECTORS_ONLY
-from edgetf.core.artifact import Artifact, Spec
-from edgetf.core.device import load_device
+from edgetf.core.artifact import Artifact, Spec, key_of
+from edgetf.core.device import DeviceProfile, load_device
 from edgetf.core.errors import ConfigError, needs
 from edgetf.core.files import file_sha256
 from edgetf.core.made import machine
 from edgetf.core.quiet import quiet
-from edgetf.core.schemes import Format, Scheme
+from edgetf.core.schemes import MEANINGS, Format, Scheme
 from edgetf.core.task_names import CLASSIFICATION
-from edgetf.formats.quantization import Quantization
+from edgetf.data.calibration import calibration_rows
+from edgetf.data.dataset import Split
+from edgetf.formats.quantization import Feeds, Quantization
 from edgetf.models.checkpoint import WEIGHTS, copy_checkpoint, locate_teacher, read_config
 from edgetf.pipeline.deliver import deliver_reference, deliver_variant
 from edgetf.pipeline.plan import Plan
+from edgetf.pipeline.settings import quantization
 from edgetf.pipeline.store import Made, Store
 from edgetf.report.progress import Reporter
 from edgetf.stages.context import Context
@@ -48,7 +52,7 @@ class Workshop:
         self.context = Context(plan.recipe, plan.data, reporter.update, reporter.say)
         self.reference: Artifact | None = None
 
-    def _make(
+    def make(
         self, name: str, stage: str, config: Any, parents: list[Artifact], packages: tuple[str, ...],
         write: Callable[[Path], tuple[Spec, float]],
     ) -> Made:  # fmt: skip
@@ -80,7 +84,7 @@ class Workshop:
             details = self.context.input_details(pad_id)
             return Spec("torch", WEIGHTS, params, details=details), time.monotonic() - started
 
-        return self._make("0-teacher", "teacher", config, [], (), write).artifact
+        return self.make("0-teacher", "teacher", config, [], (), write).artifact
 
     def _input_config(self) -> dict[str, Any]:
         """What every artifact's `details` say of the input, hence part of its key."""
@@ -123,8 +127,7 @@ class Workshop:
             config["deployment"] = {**deployment.record(), "machine": machine() if by_time else None}
         parents = [source, *([dense] if dense else [])]
         if not isinstance(stage, FinetuneConfig):
-            parents += [artifact for artifact in (context.the_teacher(), context.tutor) if artifact]
-            parents += context.ensemble
+            parents += _teachers(context)
 
         def write(out: Path) -> tuple[Spec, float]:
             if refusal:
@@ -144,23 +147,29 @@ class Workshop:
                 case _:
                     assert_never(stage)
 
-        return self._make(name, stage.stage, config, parents, TORCH, write)
+        return self.make(name, stage.stage, config, parents, TORCH, write)
 
     def _stage_config(self, stage: TorchStage, first: bool) -> dict[str, Any]:
         """What beside its parents a torch stage's result rests on; the `first` distill stage builds the student."""
-        recipe, data = self.plan.recipe, self.plan.data
-        unread = {"checkpoint_seconds", "threads", "ensemble"} | (set() if recipe.pooling else VECTORS_ONLY)
-        config: dict[str, Any] = {
-            "stage": stage.model_dump(exclude=unread),
-            "data": data.fingerprint if isinstance(stage, FinetuneConfig) else data.transfer_fingerprint(),
-        }
-        if not isinstance(stage, FinetuneConfig):
-            added = (recipe.data.augment, recipe.data.labeller)
-            config["added"] = [None if part is None else part.model_dump() for part in added]
+        recipe, config = self.plan.recipe, self._learning_config(stage)
         if first:
             config["student"] = recipe.student.model_dump()
             weights = Path(getattr(recipe.student, "checkpoint", None) or "") / WEIGHTS
             config |= {"checkpoint": file_sha256(weights)} if weights.is_file() else {}
+        return config
+
+    def _learning_config(self, stage: TorchStage | QatConfig) -> dict[str, Any]:
+        """A training with all that it learns from."""
+        recipe, data = self.plan.recipe, self.plan.data
+        unread = {"checkpoint_seconds", "threads", "ensemble"} | (set() if recipe.pooling else VECTORS_ONLY)
+        on_labels = isinstance(stage, FinetuneConfig)
+        config: dict[str, Any] = {
+            "stage": stage.model_dump(exclude=unread),
+            "data": data.fingerprint if on_labels else data.transfer_fingerprint(),
+        }
+        if not on_labels:
+            added = (recipe.data.augment, recipe.data.labeller)
+            config["added"] = [None if part is None else part.model_dump() for part in added]
         return config
 
     def _deployment(self) -> Deployment:
@@ -168,6 +177,8 @@ class Workshop:
         recipe, asked = self.plan.recipe, self.plan.recipe.validation
         first, _ = recipe.variants()[0]
         scheme = [scheme for model_format, scheme in recipe.variants() if model_format == first][-1]
+        if scheme == "fp32" and recipe.ladder():
+            scheme = "w8a8_dynamic"  # the ladder's first rung
         rewrite = self._export_stage().rewrite
         seq_len = asked.seq_len or recipe.data.max_length
         return Deployment(first, scheme, asked.threads, seq_len, rewrite, self.context.head)
@@ -179,9 +190,9 @@ class Workshop:
         """Later stages learn from this checkpoint, and every variant is compared with the fp32 ONNX file given back."""
         self.context = self.context.with_teacher(checkpoint)
         exported = self.export(name, checkpoint, "onnx", plain=True)
-        config = {"data": self.plan.data.fingerprint, "machine": machine(), "settings": vars(self._settings())}
-        write = partial(deliver_reference, exported.artifact, self.context, self._settings(), self.reporter.update)
-        made = self._make("teacher-onnx-fp32", "reference", config, [exported.artifact], RUNTIMES, write)
+        config = {"data": self.plan.data.fingerprint, "machine": machine(), "settings": vars(self.settings())}
+        write = partial(deliver_reference, exported.artifact, self.context, self.settings(), self.reporter.update)
+        made = self.make("teacher-onnx-fp32", "reference", config, [exported.artifact], RUNTIMES, write)
         self.reference = made.artifact
         return made.artifact
 
@@ -198,18 +209,70 @@ class Workshop:
 
             return export.run(stage, source, self.context, out, model_format)
 
-        return self._make(name, "export", config, [source], EXPORT[model_format], write)
+        return self.make(name, "export", config, [source], EXPORT[model_format], write)
 
-    def quantize(self, name: str, exported: Artifact, scheme: Scheme) -> Made:
-        """An exported file in a scheme."""
+    def quantize(self, name: str, exported: Artifact, how: Quantization) -> Made:
+        """An exported file in a scheme; where that needs calibration, with the rows of the quantize stage."""
+        config = {"how": how.record(), "calibration": self.calibration_key(how.scheme)}
 
         def write(out: Path) -> tuple[Spec, float]:
             with needs("compress"), quiet():
                 from edgetf.stages import quantize
 
-            return quantize.run(Quantization(scheme), exported, self.context, out)
+            return quantize.run(how, exported, self.context, out, self.feeds(exported, how.scheme))
 
-        return self._make(name, "quantize", scheme, [exported], QUANTIZE[exported.spec.kind], write)
+        return self.make(name, "quantize", config, [exported], QUANTIZE[exported.spec.kind], write)
+
+    def quantization(self, stage: QuantizeConfig, scheme: Scheme, model_format: Format) -> Quantization:
+        """A scheme as the stage and the devices of the recipe want it."""
+        return quantization(stage, scheme, model_format, self.devices)
+
+    def calibration_key(self, scheme: Scheme) -> str | None:
+        """Of the rows that a scheme is calibrated with; None for one that needs none."""
+        if not MEANINGS[scheme].calibrated:
+            return None
+        rows = self._calibration_rows()
+        return key_of([rows.texts, rows.pairs])
+
+    def feeds(self, exported: Artifact, scheme: Scheme) -> Feeds | None:
+        """The calibration rows as an exported file takes them; None for a scheme that needs none."""
+        if not MEANINGS[scheme].calibrated:
+            return None
+        with needs("compress"), quiet():
+            from edgetf.stages.calibrate import feeds_of
+
+        details = exported.spec.details
+        encoder = self.context.encoder(exported.path, details["pad_id"])
+        lengths = None if details["lengths"] is None else tuple(details["lengths"])
+        return feeds_of(self._calibration_rows(), encoder, tuple(details["inputs"]), lengths)
+
+    def torch_artifact(
+        self, name: str, stage: str, config: Any, parents: list[Artifact], write: Callable[[Path], tuple[Spec, float]]
+    ) -> Artifact:
+        """A checkpoint that no stage of the recipe is named after."""
+        return self.make(name, stage, config, parents, TORCH, write).artifact
+
+    def quantization_aware(self, name: str, config: QatConfig, source: Artifact) -> Artifact:
+        """A checkpoint trained on with rounded weights and activations, from the teacher's answers."""
+        record = {**self._learning_config(config), "seed": self.context.recipe.seed}
+
+        def write(out: Path) -> tuple[Spec, float]:
+            with needs("compress"), quiet():
+                from edgetf.stages import qat
+
+            return qat.run(config, source, self.context, out)
+
+        return self.make(name, "qat", record, [source, *_teachers(self.context)], (*TORCH, "torchao"), write).artifact
+
+    @cached_property
+    def devices(self) -> list[DeviceProfile]:
+        """Those that the recipe validates on."""
+        return [load_device(name) for name in self.plan.recipe.validation.devices]
+
+    def _calibration_rows(self) -> Split:
+        recipe = self.plan.recipe
+        stage = next(stage for stage in recipe.stages if isinstance(stage, QuantizeConfig))
+        return calibration_rows(stage.calibration, self.plan.data, recipe.data, recipe.task, recipe.seed)
 
     def deliver(self, name: str, exported: Artifact, devices: tuple[str, ...], made_by: str) -> Artifact:
         """A file of the model that a kind of stage made, measured on every device against the teacher's."""
@@ -220,15 +283,21 @@ class Workshop:
         config = {
             "recipe": recipe.name,
             "devices": [profile.model_dump() for profile in profiles],
-            "settings": vars(self._settings()),
+            "settings": vars(self.settings()),
             "machine": machine(),
         }
         write = partial(
-            deliver_variant, exported, self.reference, profiles, self._settings(), recipe, made_by,
+            deliver_variant, exported, self.reference, profiles, self.settings(), recipe, made_by,
             self.reporter.update,
         )  # fmt: skip
-        return self._make(name, "validate", config, [exported, self.reference], RUNTIMES, write).artifact
+        return self.make(name, "validate", config, [exported, self.reference], RUNTIMES, write).artifact
 
-    def _settings(self) -> Settings:
+    def settings(self) -> Settings:
+        """How latency is taken."""
         asked = self.plan.recipe.validation
         return Settings(asked.threads, asked.samples, asked.seq_len)
+
+
+def _teachers(context: Context) -> list[Artifact]:
+    """Whom a stage learns from."""
+    return [artifact for artifact in (context.the_teacher(), context.tutor, *context.ensemble) if artifact]

@@ -8,6 +8,7 @@ from edgetf.core.metrics import Metric, find_metric
 from edgetf.report.document import task_of_run
 from edgetf.report.family import Member
 from edgetf.report.words import (
+    fraction,
     mebibytes,
     millions,
     milliseconds,
@@ -82,6 +83,43 @@ def counted_cells(own: dict[str, Any], teacher: dict[str, Any]) -> tuple[str, st
         for name, show in (("params", millions), ("macs", millions), ("size_bytes", mebibytes))
     )
     return params, macs, size
+
+
+LADDER_COLUMNS = ("file", "scheme", "drop", "agreement", "p", "size", "latency", "quantized", "batch", "chosen")
+
+
+def ladder_cells(ladder: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A row for each file that a ladder tried; drop and agreement are those of the dev rows, against the fp32 file.
+
+    Size and latency are shares of the fp32 file's. `batch` is how far answers move with their batch mates. No other
+    file beats those on the front: they are as small, as fast and as good, and better in one of these.
+    """
+    rows: list[tuple[str, ...]] = []
+    for rung in ladder["rungs"]:
+        metrics = {record["name"]: Metric.from_json(record) for record in rung["metrics"]}
+        drop = next((metric for name, metric in metrics.items() if name.endswith("_drop")), None)
+        said = ["chosen" if rung["name"] == ladder["chosen"] else "", rung["refused"] or ""]
+        said += ["on the front"] if rung["name"] in ladder["front"] else []
+        rows.append((
+            f"{ladder['format']}-{rung['name']}",
+            rung["scheme"],
+            signed(drop),
+            fraction(metrics.get("agreement")),
+            fraction(metrics.get("mcnemar_p")),
+            f"{rung['size_ratio']:.3f}",
+            f"{rung['latency_ratio']:.2f}{'' if rung['trusted'] else ' (untrusted)'}",
+            "–" if rung["quantized_share"] is None else f"{rung['quantized_share']:.2f}",
+            "–" if rung["shifts"]["batch"] is None else f"{rung['shifts']['batch']:.1g}",
+            ", ".join(filter(None, said)),
+        ))  # fmt: skip
+    return rows
+
+
+def ladder_title(ladder: dict[str, Any]) -> str:
+    """What a ladder was asked, and for what."""
+    whose = f"{ladder['member']}, " if ladder["member"] else ""
+    kept = "" if ladder["met"] else "; no file keeps it, the best so far is taken"
+    return f"ladder, {whose}{ladder['format']}: accuracy_drop={ladder['accuracy_drop']:g} on the dev rows{kept}"
 
 
 def family_cells(member: Member) -> tuple[str, ...]:

@@ -61,10 +61,13 @@ def document(
     reference: Artifact | None,
     stages: Sequence[StageResult],
     variants: Sequence[VariantResult],
+    ladders: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Put everything together, and judge every row by the recipe's budget."""
     variants = [variant._replace(rows=[judged(row, recipe.budget) for row in variant.rows]) for variant in variants]
     verdict, best = _overall([(variant.artifact, variant.rows) for variant in variants])
+    if not all(ladder["met"] for ladder in ladders):
+        verdict = "fail"  # what may be lost was the recipe's to say
     seq_len = recipe.validation.seq_len or recipe.data.max_length
     teacher = counted(reference, seq_len) if reference else None
     said = _stage_remarks(stages, teacher, seq_len)
@@ -81,6 +84,7 @@ def document(
         "stages": [_stage(stage, seq_len, lines) for stage, lines in zip(stages, said, strict=True)],
         "variants": [_variant(variant, run, teacher, seq_len, _said_of(variant, stages, said)) for variant in variants],
         "family": _family(recipe, variants),
+        "ladder": list(ladders),
         "resolved_recipe": recipe.model_dump(mode="json"),
     }
 
@@ -88,7 +92,8 @@ def document(
 def _overall(variants: Sequence[tuple[Artifact, list[DeviceRow]]]) -> tuple[Verdict, str | None]:
     """The run passes if a variant keeps the budget on every device where it was measured; the fastest is the best.
 
-    A variant that gives wrong results fails the run, whatever the others do.
+    A variant that gives wrong results fails the run, whatever the others do. One that was not timed, as a scheme that
+    is simulated, is never the best.
     """
     if any(row.problems for _, rows in variants for row in rows):
         return "fail", None
@@ -96,11 +101,17 @@ def _overall(variants: Sequence[tuple[Artifact, list[DeviceRow]]]) -> tuple[Verd
     for artifact, rows in variants:
         measured = [row for row in rows if row.how != "not_measured"]
         if measured and all(row.verdict == "pass" for row in measured):
-            passing.append((max(row.latency_p50_ms or 0.0 for row in measured), artifact.manifest.name))
+            passing.append((max(_milliseconds(row) for row in measured), artifact.manifest.name))
     if passing:
-        return "pass", min(passing)[1]
+        fastest, name = min(passing)
+        return "pass", name if fastest < float("inf") else None
     everything = [row.verdict for _, rows in variants for row in rows]
     return ("fail" if "fail" in everything else "not_measured"), None
+
+
+def _milliseconds(row: DeviceRow) -> float:
+    """Its latency; infinity where it was not timed."""
+    return float("inf") if row.latency_p50_ms is None else row.latency_p50_ms
 
 
 def _teacher(reference: Artifact | None, seq_len: int) -> dict[str, Any] | None:

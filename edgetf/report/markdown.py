@@ -6,7 +6,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from edgetf.core.metrics import Metric, find_metric
-from edgetf.report.cells import COST_COLUMNS, cost_cells, family_cells, family_columns, stage_cells, stage_columns
+from edgetf.report.cells import (
+    COST_COLUMNS,
+    LADDER_COLUMNS,
+    cost_cells,
+    family_cells,
+    family_columns,
+    ladder_cells,
+    ladder_title,
+    stage_cells,
+    stage_columns,
+)
 from edgetf.report.cost import remark_lines
 from edgetf.report.document import rows_of, task_of_run
 from edgetf.report.family import Member, members_of
@@ -44,6 +54,8 @@ def run_markdown(record: dict[str, Any]) -> str:
     remarks = [f"- {line}" for line in remark_lines(record)]
     made = record["made"]
     lines += [*remarks, *([""] if remarks else []), rows_markdown(rows_of(record), task)]
+    for found in record.get("ladder", []):
+        lines += [f"{ladder_title(found)}:", "", *_table(LADDER_COLUMNS, ladder_cells(found)), ""]
     lines += _family(members_of(record), task)
     return "\n".join([*lines, f"edgetf {made['edgetf']}, commit {made['commit']}.", ""])
 

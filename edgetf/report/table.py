@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console, Group
 from rich.table import Table
@@ -12,10 +12,13 @@ from rich.text import Text
 from edgetf.core.metrics import Metric, find_metric
 from edgetf.report.cells import (
     COST_COLUMNS,
+    LADDER_COLUMNS,
     cost_cells,
     family_cells,
     family_columns,
     headline_of,
+    ladder_cells,
+    ladder_title,
     stage_cells,
     stage_columns,
 )
@@ -34,6 +37,8 @@ def run_tables(record: dict[str, Any]) -> Group:
     """The tables of a report, and its verdict."""
     family = members_of(record)
     tables = [stage_table(record), cost_table(record), variant_table(record)]
+    found = record.get("ladder", [])
+    tables += [_table(ladder_title(each), LADDER_COLUMNS, ladder_cells(each), left=2) for each in found]
     return Group(*tables, *([family_table(family, task_of_run(record))] if family else []), _summary(record))
 
 
@@ -56,7 +61,8 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], le
     """A table whose first columns, so many, hold names and the others numbers; a verdict has its color."""
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < left or column == "verdict" else "right")
+        justify: Literal["left", "right"] = "left" if number < left or column == "verdict" else "right"
+        table.add_column(column, justify=justify, overflow="fold")  # a name that is cut short names nothing
     for row in rows:
         table.add_row(*(Text(cell, style=_STYLE.get(cell, "")) for cell in row))
     return table

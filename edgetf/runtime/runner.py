@@ -11,6 +11,7 @@ import os
 import resource
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,6 +22,7 @@ from edgetf.core.made import load_average, machine
 from edgetf.runtime.backend import fitting_length
 from edgetf.runtime.classify import Model, classify
 from edgetf.runtime.encoder import TOKENIZER, Batch
+from edgetf.runtime.invariance import shifts
 from edgetf.runtime.load import load_backend
 from edgetf.runtime.timing import interleaved_ms
 
@@ -128,6 +130,13 @@ def bench(request: Request) -> dict[str, Any]:
     }
 
 
+def invariance(request: Request) -> dict[str, Any]:
+    """How far a model's answers move with batch mates and with padding."""
+    model = _model(request["model"])
+    session = load_backend(model.backend).load(model.folder / model.model_file, request["threads"])
+    return asdict(shifts(session, model.encoder(), request["texts"], request.get("pairs")))
+
+
 def main() -> int:
     """Answer one request from stdin; the exit code repeats that of the error, if there was one."""
     voice = _Voice(_own_stdout())
@@ -138,8 +147,10 @@ def main() -> int:
                 voice.say("result", **classify_texts(request, voice))
             case "bench":
                 voice.say("result", **bench(request))
+            case "invariance":
+                voice.say("result", **invariance(request))
             case other:
-                raise EdgetfError(f"runner: got do={other!r}, allowed: classify, bench")
+                raise EdgetfError(f"runner: got do={other!r}, allowed: classify, bench, invariance")
     except EdgetfError as error:
         voice.say("error", message=str(error), exit_code=error.exit_code)
         return error.exit_code

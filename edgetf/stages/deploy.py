@@ -60,16 +60,7 @@ def finish(
     shutil.copyfile(source.path / "config.json", out / "config.json")
     copy_tokenizer(source.path, out)
     _set_length(out, details["max_length"], details["pad_id"], fixed=details["lengths"] is not None)
-    model = Model(
-        name=f"{kind}-{scheme}",
-        folder=out,
-        model_file=model_file,
-        backend=HERE[kind],
-        max_length=details["max_length"],
-        long_texts=details["long_texts"],
-        pad_id=details["pad_id"],
-        task=details.get("task", CLASSIFICATION),
-    )
+    model = deployed(out, kind, scheme, model_file, details)
     logits = np.asarray(runtime_logits(model, texts, pairs)["logits"])
     parity = torch_parity(model.name, scheme, torch_logits, logits)
     pieces = model.encoder().pieces(texts, pairs)
@@ -79,3 +70,17 @@ def finish(
         rows, torch_rows = list(logits), list(torch_logits)
     write_golden(out, texts, pairs, pieces, torch_rows, rows, task_of(model.task).output)
     return {**details, "parity": parity}
+
+
+def deployed(folder: Path, kind: Format, scheme: Scheme, model_file: str, details: dict[str, Any]) -> Model:
+    """What the runner needs to know of a file that is being made."""
+    return Model(
+        name=f"{kind}-{scheme}",
+        folder=folder,
+        model_file=model_file,
+        backend=HERE[kind],
+        max_length=details["max_length"],
+        long_texts=details["long_texts"],
+        pad_id=details["pad_id"],
+        task=details.get("task", CLASSIFICATION),
+    )

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 
 from edgetf.core.artifact import Artifact, Spec
 from edgetf.core.errors import ParityError
-from edgetf.core.schemes import FORMATS
+from edgetf.core.schemes import FORMATS, Scheme
+from edgetf.formats.onnx_weights import weight_errors
 from edgetf.formats.quantization import Feeds, GraphSummary, Quantization
 from edgetf.formats.quantize import quantize_file, summarize_file
+from edgetf.runtime.classify import Model
 from edgetf.stages.context import Context
-from edgetf.stages.deploy import finish
-from edgetf.validation.golden import golden_of
+from edgetf.stages.deploy import deployed, finish
+from edgetf.validation.golden import Golden, golden_of, runtime_shifts
 
+SHIFT, SHIFT_DYNAMIC = 1e-2, 0.5  # standard deviations of the answers; docs/quantization.md has what was measured
+WEIGHT_ERROR = 0.3  # of its norm; int4 in blocks of 32 changes a weight by about 0.1
 LEAST_SHARE = 0.5  # a recipe that leaves more weights in float than this has failed in silence
 
 
@@ -34,30 +40,34 @@ def run(
     name, model_file = f"{model_format}-{how.scheme}", source.spec.model_file
     context.report(0, 2, f"quantizing {model_format}")
     quantize_file(model_format, source.model_path, out / model_file, how, feeds)
-    summary = summarize_file(model_format, out / model_file)
+    plain, summary = (summarize_file(model_format, path) for path in (source.model_path, out / model_file))
+    kept = sum(any(fnmatch(path, pattern) for pattern in how.keep_float) for path in plain.weighted)
     found = {
-        "quantized_share": quantized_share(summary, name) if how.scheme != "fp16" else None,
+        "quantized_share": quantized_share(summary, name, kept) if how.scheme != "fp16" else None,
         "quantization": how.record(),
         "part_bytes": summary.part_bytes,
     }
-    hold_types(summary, summarize_file(model_format, source.model_path), name)
+    hold_types(summary, plain, name)
+    if model_format == "onnx":
+        hold_weights(weight_errors(source.model_path, out / model_file), name)
     context.report(1, 2, "checking it in its runtime")
     golden, details = golden_of(source), {**source.spec.details, **found}
     details = finish(
         out, source, model_format, how.scheme, model_file, golden.texts, golden.pairs, golden.torch_logits, details
     )
+    details["shifts"] = hold_shifts(deployed(out, model_format, how.scheme, model_file, details), golden, how.scheme)
     spec = Spec(model_format, model_file, source.spec.params, scheme=how.scheme, details=details)
     return spec, time.monotonic() - started
 
 
-def quantized_share(summary: GraphSummary, name: str) -> float:
-    """Share of the weighted operators that read quantized weights.
+def quantized_share(summary: GraphSummary, name: str, kept: int = 0) -> float:
+    """Share of the weighted operators that read quantized weights, where so many were to be `kept` in float.
 
     Raises:
-        ParityError: it is under a half.
+        ParityError: it is under a half of those that were not.
     """
     share = summary.quantized / summary.quantizable if summary.quantizable else 0.0
-    if share < LEAST_SHARE:
+    if not summary.quantized or summary.quantized < LEAST_SHARE * (summary.quantizable - kept):
         raise ParityError(
             f"{name}: {summary.quantized} of {summary.quantizable} weighted operators were quantized; "
             "the scheme does not fit this graph"
@@ -80,3 +90,35 @@ def hold_types(quantized: GraphSummary, plain: GraphSummary, name: str) -> None:
                 raise ParityError(
                     f"{name}: its {side} {value} is {after.get(value, 'gone')}, allowed: {kind}, as in the fp32 file"
                 )
+
+
+def hold_weights(errors: Mapping[str, float], name: str) -> None:
+    """Refuse a file whose weights are not those of the model, whatever its answers.
+
+    Raises:
+        ParityError: one has changed by more than `WEIGHT_ERROR` of itself.
+    """
+    worst = max(errors, key=lambda weight: errors[weight], default=None)
+    if worst is not None and not errors[worst] <= WEIGHT_ERROR:
+        raise ParityError(
+            f"{name}: {worst}, made float again, is {errors[worst]:.2g} of its size away from the weight of the model, "
+            f"allowed: {WEIGHT_ERROR}; a scale of this file is broken"
+        )
+
+
+def hold_shifts(model: Model, golden: Golden, scheme: Scheme) -> dict[str, float | None]:
+    """How far answers move with batch mates and padding, in standard deviations of the answers; see `Shifts`.
+
+    Raises:
+        ParityError: further than `SHIFT`, or, where activations are scaled for each input, than `SHIFT_DYNAMIC`.
+    """
+    most = SHIFT_DYNAMIC if scheme == "w8a8_dynamic" else SHIFT
+    found: dict[str, float | None] = {}
+    for name, moved in runtime_shifts(model, golden.texts, golden.pairs).items():
+        found[name] = moved
+        if moved is not None and not moved <= most:
+            raise ParityError(
+                f"{model.name}: answers move by {moved:.2g} standard deviations with their {name}, allowed: {most:g}; "
+                "an app that runs texts in other batches would say something else"
+            )
+    return found

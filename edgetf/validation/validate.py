@@ -35,6 +35,7 @@ class Settings:
 
 
 APART = f"{side.BACKEND} runs in another process than the teacher's fp32 ONNX file"
+SIMULATED = "this processor computes the scheme in float, so that its milliseconds say nothing"
 NO_REFERENCE = "the teacher's fp32 ONNX folder is not beside this one; give it with --reference"
 
 
@@ -111,7 +112,11 @@ def validate(
         row.metrics = [metric.to_json() for metric in _measure_accuracy(row, model, rows, settings, tick)]
         problem = rows.baseline_problem()
         row.problems += [problem] if problem else []
-    _measure_latency(row, model, artifact, reference, settings)
+    support = device.support(artifact.spec.kind, artifact.spec.scheme)  # type: ignore[arg-type]
+    if support is not None and support.how == "simulated":
+        row.how = "simulated"
+    else:
+        _measure_latency(row, model, artifact, reference, settings)
     row.size_bytes = artifact.manifest.size_bytes
     row.reference_size_bytes = reference.manifest.size_bytes if reference else None
     return judged(row, budget)
@@ -196,10 +201,13 @@ def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
         "size_ratio": reference / size if reference and size else None,
         "peak_rss_mib": row.peak_rss_bytes / MIB if row.peak_rss_bytes else None,
     }
-    apart = row.speedup is None and reference is not None
-    checks: list[Check] = check_budget(budget, values, APART if apart else NO_REFERENCE)
+    simulated, apart = row.how == "simulated", row.latency_p50_ms is not None and row.speedup is None
+    unmeasured = SIMULATED if simulated else APART if apart and reference else NO_REFERENCE
+    checks: list[Check] = check_budget(budget, values, unmeasured)
     why = row.problems + [check.why for check in checks]
-    if apart and "speedup" not in budget:
+    if simulated:
+        why.append(f"simulated: {SIMULATED}")
+    elif unmeasured == APART and "speedup" not in budget:
         why.append(f"speedup: not measured ({APART})")
     if row.trusted is False:
         why.append("untrusted: the timings scatter; end other work on this machine and measure again")

@@ -10,7 +10,8 @@ import pytest
 from edgetf.config.data import AugmentConfig
 from edgetf.config.load import load_recipe
 from edgetf.config.overrides import apply_overrides
-from edgetf.config.stages import DistillConfig, PruneTarget, QuantizeConfig
+from edgetf.config.quantization import QuantizeConfig
+from edgetf.config.stages import DistillConfig, PruneTarget
 from edgetf.config.student import FromTeacher
 from edgetf.core.errors import ConfigError
 

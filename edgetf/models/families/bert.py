@@ -15,7 +15,7 @@ FAMILY = Family(
     attention_output="attention.output.dense",
     head_count=("num_attention_heads",),
     head_width=("all_head_size",),
-    feed_forwards=plain_feed_forward("intermediate.dense", "output.dense"),
+    feed_forwards=plain_feed_forward("intermediate.dense", "intermediate.intermediate_act_fn", "output.dense"),
     cost=plain_cost(pooled=True),
     residual=Residual(
         tables=("*.word_embeddings", "*.position_embeddings", "*.token_type_embeddings"),
@@ -23,5 +23,7 @@ FAMILY = Family(
         reads=("*.query", "*.key", "*.value", "*.intermediate.dense", "*.pooler.dense", "classifier"),
         norms=("*.LayerNorm",),
     ),
-    post_norms=PostNorms("attention.output.LayerNorm", "intermediate.intermediate_act_fn", "output.LayerNorm"),
+    post_norms=PostNorms("attention.output.LayerNorm", "output.LayerNorm"),
+    last_norm="output.LayerNorm",
+    head_reads=("bert.pooler.dense", "classifier"),
 )

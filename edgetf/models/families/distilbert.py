@@ -1,6 +1,6 @@
 """DistilBERT (Sanh et al. 2019): BERT without token types and pooler, and with config names of its own."""
 
-from edgetf.models.families.family import Family, PostNorms, Residual, plain_cost, plain_feed_forward
+from edgetf.models.families.family import Family, Link, PostNorms, Residual, plain_cost, plain_feed_forward
 
 FAMILY = Family(
     model_type="distilbert",
@@ -15,7 +15,7 @@ FAMILY = Family(
     attention_output="attention.out_lin",
     head_count=("n_heads",),
     head_width=("dim",),
-    feed_forwards=plain_feed_forward("ffn.lin1", "ffn.lin2"),
+    feed_forwards=plain_feed_forward("ffn.lin1", "ffn.activation", "ffn.lin2"),
     cost=plain_cost(pooled=True),
     residual=Residual(
         tables=("*.word_embeddings", "*.position_embeddings"),
@@ -28,5 +28,8 @@ FAMILY = Family(
     num_attention_heads="n_heads",
     num_hidden_layers="n_layers",
     takes_token_types=False,
-    post_norms=PostNorms("sa_layer_norm", "ffn.activation", "output_layer_norm"),
+    post_norms=PostNorms("sa_layer_norm", "output_layer_norm"),
+    head_links=(Link("pre_classifier", ("classifier",)),),  # with a ReLU between them
+    last_norm="output_layer_norm",
+    head_reads=("pre_classifier", "classifier"),
 )

@@ -11,9 +11,10 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class FeedForward:
-    """Paths, inside a layer, of the projection up to the neurons and of the one back down."""
+    """Paths, inside a layer, of the projection up to the neurons, of the activation and of the projection back down."""
 
     up: str
+    activation: str
     down: str
 
 
@@ -33,11 +34,30 @@ class Residual:
 
 @dataclass(frozen=True)
 class PostNorms:
-    """Paths, inside a layer whose norms follow attention and feed-forward, of those norms and of the activation."""
+    """Paths, inside a layer whose norms follow attention and feed-forward, of those norms."""
 
     attention_norm: str
-    activation: str
     output_norm: str
+
+
+@dataclass(frozen=True)
+class Link:
+    """Channels that `source` gives and linear `readers` read, so that a factor can move from the one to the others.
+
+    `source` is a norm, an embedding or a linear layer; a norm is one only where nothing else reads it. Between it and
+    the readers stands no more than what hands a positive factor on: an average over tokens, or a ReLU, which the module
+    at `activation` has to be. With `beside` and `undone_by` the channels are a residual as well:
+    ``undone_by(channels + beside(…))``, and the link holds where that norm is element-wise, scale and bias.
+    """
+
+    source: str
+    readers: tuple[str, ...]
+    activation: str | None = None
+    beside: str | None = None
+    undone_by: str | None = None
+
+
+LAYER_INPUT = "(input)"  # as the `source` of a layer's link: the norm that gives what the layer reads
 
 
 @dataclass(frozen=True)
@@ -94,11 +114,17 @@ class Family:
     takes_token_types: bool = True
     reserved_positions: int = 0  # rows of the position embedding that no token uses
     post_norms: PostNorms | None = None  # None: layers of another build
+    # Links inside a layer beside value → attention output and up → down, which every family has.
+    layer_links: Callable[[Config], tuple[Link, ...]] = lambda config: ()
+    head_links: tuple[Link, ...] = ()  # … and behind the layers, with paths that start at the model
+    first_norm: str | None = None  # gives what the first layer reads; its path starts at the model
+    last_norm: str | None = None  # gives, in a layer, what the next layer or the head reads
+    head_reads: tuple[str, ...] = ()  # linear layers of the heads: the first one that is there reads the last norm
 
 
-def plain_feed_forward(up: str, down: str) -> Callable[[Config], tuple[FeedForward, ...]]:
+def plain_feed_forward(up: str, activation: str, down: str) -> Callable[[Config], tuple[FeedForward, ...]]:
     """One feed-forward a layer."""
-    parts = (FeedForward(up, down),)
+    parts = (FeedForward(up, activation, down),)
     return lambda config: parts
 
 

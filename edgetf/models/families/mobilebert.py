@@ -1,13 +1,55 @@
 """MobileBERT (Sun et al. 2020): thin layers between bottlenecks, several feed-forwards a layer, a small embedding."""
 
-from edgetf.models.families.family import Config, Cost, Family, FeedForward, Residual, Shape, words_cost
+from edgetf.models.families.family import (
+    LAYER_INPUT,
+    Config,
+    Cost,
+    Family,
+    FeedForward,
+    Link,
+    Residual,
+    Shape,
+    words_cost,
+)
 
 
 def feed_forwards(config: Config) -> tuple[FeedForward, ...]:
     """The stacked feed-forwards come first, the layer's own last."""
     stacked = int(config["num_feedforward_networks"]) - 1
-    first = tuple(FeedForward(f"ffn.{k}.intermediate.dense", f"ffn.{k}.output.dense") for k in range(stacked))
-    return (*first, FeedForward("intermediate.dense", "output.dense"))
+    places = (*(f"ffn.{k}." for k in range(stacked)), "")
+    return tuple(
+        FeedForward(f"{at}intermediate.dense", f"{at}intermediate.intermediate_act_fn", f"{at}output.dense")
+        for at in places
+    )
+
+
+def layer_links(config: Config) -> tuple[Link, ...]:
+    """The thin residual stream between the bottlenecks, the wide one between the layers, and what reads each of them.
+
+    Which of them attention reads, the config says. A norm that gives a residual holds as a link with NoNorm only.
+    """
+    if not config.get("use_bottleneck", True):
+        return ()
+    projections = ("attention.self.query", "attention.self.key", "attention.self.value")
+    wide: list[str] = ["bottleneck.input.dense"]
+    thin: list[str] = []
+    shared: list[str] = []
+    if config.get("use_bottleneck_attention"):
+        thin += projections
+    elif config.get("key_query_shared_bottleneck", True):
+        wide += ["bottleneck.attention.dense", projections[2]]
+        shared += projections[:2]
+    else:
+        wide += projections
+    links = [
+        Link(LAYER_INPUT, tuple(wide), beside="output.bottleneck.dense", undone_by="output.bottleneck.LayerNorm"),
+        Link("bottleneck.attention.LayerNorm", tuple(shared)),
+    ]
+    steps = [("bottleneck.input.LayerNorm", tuple(thin), "attention.output.dense", "attention.output.LayerNorm")]
+    for part in feed_forwards(config):
+        steps.append((steps[-1][3], (part.up,), part.down, part.down.replace("dense", "LayerNorm")))
+    links += [Link(norm, readers, beside=beside, undone_by=after) for norm, readers, beside, after in steps]
+    return (*links, Link("output.LayerNorm", ("output.bottleneck.dense",)))
 
 
 def cost(config: Config, shape: Shape, seq_len: int) -> Cost:
@@ -57,4 +99,8 @@ FAMILY = Family(
         norms=("*.embeddings.LayerNorm", "*.output.bottleneck.LayerNorm"),
     ),
     attention_width="intra_bottleneck_size",
+    layer_links=layer_links,
+    first_norm="mobilebert.embeddings.LayerNorm",
+    last_norm="output.bottleneck.LayerNorm",
+    head_reads=("mobilebert.pooler.dense", "classifier"),
 )  # fmt: skip

@@ -18,5 +18,6 @@ FAMILY = replace(
                "classifier.out_proj"),
     ),
     takes_token_types=False,
+    head_reads=("classifier.dense", "classifier"),
     reserved_positions=2,  # positions begin after the padding id, which is 1
 )  # fmt: skip
