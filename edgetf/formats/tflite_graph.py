@@ -77,8 +77,8 @@ def module_of(weight: Any) -> str:
 
 def constant(model: Any, tensor: Any) -> NDArray[np.uint8] | None:
     """The stored bytes of a constant, or None for what is computed."""
-    data: NDArray[np.uint8] | None = model.buffers[tensor.buffer].data
-    return data if data is not None and len(data) else None
+    data = model.buffers[tensor.buffer].data  # an array, or what lies behind the tables of a large file
+    return np.frombuffer(memoryview(data), np.uint8) if data is not None and len(data) else None
 
 
 def inputs_of(subgraph: Any, op: Any) -> list[Any]:

@@ -16,9 +16,9 @@ from edgetf.core.errors import ArtifactError, ParityError
 from edgetf.core.metrics import cosine
 from edgetf.core.schemes import CalibrationMethod, Granularity, Scheme
 from edgetf.formats.quantization import Feed, Feeds, Quantization
-from edgetf.formats.quantize import quantize_file, summarize_file
-from edgetf.formats.tflite_graph import constant, op_name, read_graph, tensor_name, type_name, weight_reads
-from edgetf.stages.quantize import hold_types, quantized_share
+from edgetf.formats.quantize import quantize_file, stored_errors, summarize_file
+from edgetf.formats.tflite_graph import constant, op_name, read_graph, tensor_name, type_name, weight_reads, write_graph
+from edgetf.stages.quantize import hold_types, hold_weights, quantized_share
 
 pytest.importorskip("litert_torch", reason="needs edgetf[tflite]")
 from edgetf.formats.tflite import export_tflite  # noqa: E402
@@ -59,6 +59,11 @@ def rows(pad_id: int, count: int = 12, lengths: tuple[int, ...] = (6, 20, 31)) -
             yield batch.named(("input_ids", "attention_mask", "token_type_ids"))
 
     return feeds
+
+
+def two_inputs(feeds: Feeds) -> Feeds:
+    """The rows for a family without token types."""
+    return lambda: ({name: feed[name] for name in ("input_ids", "attention_mask")} for feed in feeds())
 
 
 def quantized(source: Exported, folder: Path, how: Quantization) -> Path:
@@ -104,6 +109,8 @@ class TestEveryScheme:
 
     def test_the_share_is_seen(self, scheme: Scheme, path: Path) -> None:
         summary = summarize_file("tflite", path)
+        assert len(set(summary.weighted)) == 16
+        assert {"model.bert.embeddings.word_embeddings", "model.classifier"} < set(summary.weighted)
         assert summary.quantizable == 16
         assert summary.quantized == (0 if scheme == "fp16" else 16)
 
@@ -135,7 +142,54 @@ def test_granularity_decides_how_many_scales_a_weight_has(
             assert len(weight.quantization.scale) == (1 if one else weight.shape[0])
 
 
+class TestStoredWeights:
+    @pytest.mark.parametrize(
+        ("scheme", "granularity", "most"),
+        [
+            ("fp16", "per_channel", 1e-3),
+            ("w8a8_dynamic", "per_channel", 0.02),
+            ("w8", "per_tensor", 0.03),
+            ("w8a8", "per_tensor", 0.03),
+            ("w4", "per_channel", 0.15),
+        ],
+    )
+    def test_they_are_nearly_those_of_the_model(
+        self, bert: Exported, tmp_path: Path, scheme: Scheme, granularity: Granularity, most: float
+    ) -> None:
+        errors = stored_errors("tflite", bert.path, quantized(bert, tmp_path, Quantization(scheme, granularity)))
+        assert len(errors) == 16 * len(LENGTHS)
+        assert 0 < max(errors.values()) < most
+
+    def test_what_stays_in_float_has_not_changed(self, bert: Exported) -> None:
+        assert stored_errors("tflite", bert.path, bert.path) == {}
+
+    def test_a_broken_scale_is_found_where_it_is(self, bert: Exported, tmp_path: Path) -> None:
+        path = quantized(bert, tmp_path, Quantization("w8a8_dynamic"))
+        model = read_graph(path)
+        weight = next(w for _, w in weight_reads(model, model.subgraphs[1]) if "value" in tensor_name(w))
+        weight.quantization.scale = [2 * scale for scale in weight.quantization.scale]
+        write_graph(model, path)
+        errors = stored_errors("tflite", bert.path, path)
+        broken = [name for name, error in errors.items() if error > 0.1]
+        assert broken == [tensor_name(weight)]
+        assert errors[broken[0]] == pytest.approx(1.0, abs=0.02)
+        with pytest.raises(ParityError, match="self.value.weight;1, made float again, is 1 of its size away"):
+            hold_weights(errors, "tflite-w8a8_dynamic")
+
+
 class TestStatic:
+    def test_a_value_that_is_no_number_is_refused(self, tmp_path: Path) -> None:
+        import torch
+
+        model = load_classifier(tiny_classifier("distilbert", tmp_path))
+        with torch.no_grad():
+            model.distilbert.transformer.layer[0].ffn.lin1.bias[3] = float("nan")
+        export_tflite(model, tmp_path / "model.tflite", (8,))
+        with pytest.raises(ParityError, match="is not a finite number for some row; the model is broken"):
+            quantize_file(
+                "tflite", tmp_path / "model.tflite", tmp_path / "q.tflite", Quantization("w8a8"), two_inputs(rows(0, 2))
+            )
+
     @pytest.mark.parametrize("method", ["percentile", "mse", "entropy"])
     def test_every_method_answers_nearly_the_same(
         self, bert: Exported, tmp_path: Path, method: CalibrationMethod
