@@ -48,3 +48,18 @@ def summarize_file(model_format: Format, path: Path) -> GraphSummary:
             return summarize_tflite(path)
         case _:
             assert_never(model_format)
+
+
+def stored_errors(model_format: Format, plain: Path, quantized: Path) -> dict[str, float]:
+    """For every weight that a quantized file stores in other numbers, its change over its size."""
+    match model_format:
+        case "onnx":
+            from edgetf.formats.onnx_weights import weight_errors as onnx_errors
+
+            return onnx_errors(plain, quantized)
+        case "tflite":
+            from edgetf.formats.tflite_weights import weight_errors as tflite_errors
+
+            return tflite_errors(plain, quantized)
+        case _:
+            assert_never(model_format)
