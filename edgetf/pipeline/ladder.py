@@ -117,7 +117,7 @@ class Ladder:
         """Rung after rung, until a file keeps the budget."""
         for name in self.stage.rungs:
             self._rung(name)
-            if self.climb.settled and (name != "dynamic" or self.climb.model_format == "tflite"):
+            if self.climb.settled and name != "dynamic":
                 break
         return self.climb
 
