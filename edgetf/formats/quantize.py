@@ -19,6 +19,10 @@ def quantize_file(
         ParityError: the library cannot write it.
     """
     match model_format:
+        case "onnx" if how.library == "nncf":
+            from edgetf.formats.onnx_nncf import quantize_nncf
+
+            quantize_nncf(source, path, how, feeds)
         case "onnx":
             from edgetf.formats.onnx_quantize import quantize_onnx
 
