@@ -60,7 +60,7 @@ def _ranges(source: Path, how: Quantization, feeds: Feeds | None) -> Any:
         return None
     if feeds is None:
         raise ParityError(f"{how.scheme}: needs calibration rows, got none; give the stage its training rows")
-    return activation_ranges(source, how, feeds, (PRODUCT,))
+    return activation_ranges(source, how, feeds, PRODUCT)
 
 
 def _recipe(how: Quantization, model: Any) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgetf.core.artifact import Artifact, Spec
 from edgetf.core.errors import ParityError
-from edgetf.core.schemes import FORMATS, MEANINGS, Scheme
+from edgetf.core.schemes import FORMATS, Scheme
 from edgetf.formats.quantization import Feeds, GraphSummary, Quantization
 from edgetf.formats.quantize import quantize_file, stored_errors, summarize_file
 from edgetf.runtime.classify import Model
@@ -18,7 +18,6 @@ from edgetf.stages.deploy import deployed, finish
 from edgetf.validation.golden import Golden, golden_of, runtime_shifts
 
 SHIFT = 1e-2  # standard deviations of the answers; docs/quantization.md says what was measured
-SHIFT_SCALED = 0.1  # of a TFLite file with static scales: every length has scales of its own
 SHIFT_DYNAMIC = 0.5  # where one scale is taken for all that is in a batch, padding too
 WEIGHT_ERROR = 0.3  # of its norm; int4 in blocks of 32 changes a weight by about 0.1
 WEIGHT_ERROR_TENSOR = 0.6  # where a whole tensor has one scale, a few large weights change it by up to 0.4
@@ -115,8 +114,7 @@ def hold_shifts(model: Model, golden: Golden, scheme: Scheme) -> dict[str, float
     Raises:
         ParityError: further than is allowed for the scheme.
     """
-    by_length = model.backend == "litert" and MEANINGS[scheme].calibrated
-    most = SHIFT_DYNAMIC if scheme == "w8a8_dynamic" else SHIFT_SCALED if by_length else SHIFT
+    most = SHIFT_DYNAMIC if scheme == "w8a8_dynamic" else SHIFT
     found: dict[str, float | None] = {}
     for name, moved in runtime_shifts(model, golden.texts, golden.pairs).items():
         found[name] = moved

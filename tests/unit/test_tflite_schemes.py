@@ -18,6 +18,7 @@ from edgetf.core.schemes import CalibrationMethod, Granularity, Scheme
 from edgetf.formats.quantization import Feed, Feeds, Quantization
 from edgetf.formats.quantize import quantize_file, stored_errors, summarize_file
 from edgetf.formats.tflite_graph import constant, op_name, read_graph, tensor_name, type_name, weight_reads, write_graph
+from edgetf.runtime.encoder import Batch
 from edgetf.stages.quantize import hold_types, hold_weights, quantized_share
 
 pytest.importorskip("litert_torch", reason="needs edgetf[tflite]")
@@ -205,6 +206,16 @@ class TestStatic:
             if op_name(model, op) != "QUANTIZE"
         }
         assert [name for name, kind in given.items() if kind == "int8"] == ["FULLY_CONNECTED"]
+
+    @pytest.mark.parametrize("scheme", ["w8a8", "w8a16"])
+    def test_a_longer_signature_gives_the_same_answer(self, bert: Exported, tmp_path: Path, scheme: Scheme) -> None:
+        """Ranges of its own for each signature would move it: by a hundredth of the answers' spread in this model."""
+        session = LitertBackend().load(quantized(bert, tmp_path, Quantization(scheme)), 1)
+        short = random_batch(16, LENGTHS[0], bert.pad_id, seed=5)
+        pad = LENGTHS[1] - LENGTHS[0]
+        long = Batch(*(np.pad(rows_, ((0, 0), (0, pad))) for rows_ in vars(short).values()))
+        ours, theirs = session.run(short), session.run(long)
+        assert np.abs(ours - theirs).max() < 1e-4 * ours.std()
 
     def test_what_is_calibrated_on_decides_what_is_written(self, bert: Exported, tmp_path: Path) -> None:
         def write(name: str, feeds: Feeds) -> bytes:
