@@ -56,8 +56,9 @@ def table_of(model: str) -> Tree:
     """All schemes of a model in both formats, what its ladders chose, and what the peers make of the same file."""
     source, found = str(checkpoint(model)), {}
     for model_format, schemes in SCHEMES.items():
+        quantize = {"schemes": _kept(model, model_format, schemes), "accuracy_drop": DROP}
         stages = [{"stage": "export", "formats": [model_format], "seq_lens": list(LENGTHS)},
-                  {"stage": "quantize", "schemes": _kept(model, model_format, schemes), "accuracy_drop": DROP}]  # fmt: skip
+                  {"stage": "quantize", **quantize}]  # fmt: skip
         tree = recipe(DATA, stages, teacher=source, validation={"samples": SAMPLES})
         report = compress(f"quantization-{model}-{model_format}", tree)
         found[model_format] = _rows(report, model_format)
