@@ -8,8 +8,8 @@
 | `w8` | int8, made float32 when the file is opened | float32 |
 | `w4` | int4 in blocks of 32, embeddings too; int8 where a width is no multiple of 32 | as `w8a8_dynamic` |
 
-Static schemes quantize products only. The library's `static_wi8_ai8` quantizes every operator: that file aborts the
-process in LiteRT 2.2 and in tflite-runtime 2.14, and its logits come out as int8.
+Static schemes quantize products only. The library's `static_wi8_ai8` quantizes every operator but the embeddings:
+LiteRT 2.2 runs that file, with logits as raw int8, and tflite-runtime 2.14 aborts the process.
 """
 
 from __future__ import annotations

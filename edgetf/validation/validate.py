@@ -55,6 +55,7 @@ class DeviceRow:
     reference: dict[str, Any] | None = None
     speedup: float | None = None
     speedup_ci95: list[float] | None = None
+    alone: str | None = None  # why it was timed without its reference
     trusted: bool | None = None
     load_ms: float | None = None
     first_ms: float | None = None
@@ -157,8 +158,8 @@ def _measure_accuracy(
 def _measure_latency(
     row: DeviceRow, model: Model, artifact: Artifact, reference: Artifact | None, settings: Settings
 ) -> None:
-    if model.backend == side.BACKEND:
-        reference = None  # its runtime is not in that process, and two processes at two times are no comparison
+    if model.backend == side.BACKEND and reference is not None:
+        reference, row.alone = None, APART  # two processes at two times are no comparison
     models = [model] + ([deployable_model(reference)] if reference is not None else [])
     golden = golden_of(artifact)
     answer = ask_runner(
@@ -201,14 +202,13 @@ def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
         "size_ratio": reference / size if reference and size else None,
         "peak_rss_mib": row.peak_rss_bytes / MIB if row.peak_rss_bytes else None,
     }
-    simulated, apart = row.how == "simulated", row.latency_p50_ms is not None and row.speedup is None
-    unmeasured = SIMULATED if simulated else APART if apart and reference else NO_REFERENCE
-    checks: list[Check] = check_budget(budget, values, unmeasured)
+    simulated = row.how == "simulated"
+    checks: list[Check] = check_budget(budget, values, SIMULATED if simulated else row.alone or NO_REFERENCE)
     why = row.problems + [check.why for check in checks]
     if simulated:
         why.append(f"simulated: {SIMULATED}")
-    elif unmeasured == APART and "speedup" not in budget:
-        why.append(f"speedup: not measured ({APART})")
+    elif row.alone and "speedup" not in budget:
+        why.append(f"speedup: not measured ({row.alone})")
     if row.trusted is False:
         why.append("untrusted: the timings scatter; end other work on this machine and measure again")
     if row.speedup is not None and row.speedup < 1:
