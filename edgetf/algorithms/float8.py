@@ -72,7 +72,7 @@ def decode(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
 def scales(values: Array, axis: int | None = None) -> NDArray[np.float32]:
     """The scale ``max|x| / 448`` of finite numbers: (), of all, or (C,), of each channel along an axis.
 
-    Zeros have a scale of 1.
+    Zeros have a scale of 1, and none is subnormal: what is too small for that rounds to 0.
 
     >>> scales(np.array([[1.0, -896.0], [0.0, 0.0]])).tolist()
     2.0
@@ -87,7 +87,7 @@ def scales(values: Array, axis: int | None = None) -> NDArray[np.float32]:
         raise ValueError("float8: infinity or NaN among the values, allowed: finite numbers; look where they come from")
     others = None if axis is None else tuple(k for k in range(size.ndim) if k != axis % size.ndim)
     largest = size.max(axis=others, initial=0.0)
-    found = np.maximum(largest / np.float32(LARGEST), np.finfo(np.float32).tiny)  # no subnormal scale
+    found = np.maximum(largest / np.float32(LARGEST), np.finfo(np.float32).tiny)
     return np.where(largest > 0, found, np.float32(1)).astype(np.float32)
 
 

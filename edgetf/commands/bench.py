@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgetf.commands.output import print_json
 from edgetf.core.artifact import MANIFEST, open_verified
-from edgetf.core.device import load_device
+from edgetf.core.device import DeviceProfile, load_device
 from edgetf.core.errors import EXIT_FINE, ArtifactError, DeviceError
 from edgetf.core.made import made_with
 from edgetf.core.metrics import percentile, ratio_interval
+from edgetf.core.support import HERE
 from edgetf.report.words import milliseconds
 from edgetf.runtime.classify import Model
 from edgetf.runtime.timing import is_noisy
@@ -45,7 +47,7 @@ def bench_command(
     device = load_device(device_name)
     if device.target != "local":
         raise DeviceError(f"{device_name}: cannot be reached from here; use --device host")
-    models = [model_at(path)] + ([model_at(against)] if against is not None else [])
+    models = [on_device(device, model_at(each)) for each in (path, against) if each is not None]
     answer = ask_runner(
         {
             "do": "bench",
@@ -74,6 +76,13 @@ def bench_command(
     else:
         _print(document)
     return EXIT_FINE
+
+
+def on_device(device: DeviceProfile, model: Model) -> Model:
+    """The model in the runtime that the device has for its format, if it has another one."""
+    model_format = next((known for known, runtime in HERE.items() if runtime == model.backend), None)
+    runtime = device.runtime_of(model_format) if model_format is not None else None
+    return replace(model, backend=runtime or model.backend)
 
 
 def _row(model: Model, answer: dict[str, Any], k: int, threads: int) -> dict[str, Any]:

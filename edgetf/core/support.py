@@ -1,8 +1,8 @@
 """The plan-time table: which scheme of which format runs in which runtime, and what the processor must have for it.
 
-`runs`: kernels of the runtime compute in the scheme. `stored`: the file is small, but weights become float again
-before they are used, so nothing is gained in speed. `simulated`: rounded as the scheme says and computed in float:
-for its accuracy only. What is not in the table is refused before any work.
+`runs`: kernels of the runtime compute in the scheme; that may still be slow, so it is measured. `stored`: the file is
+small, but weights become float again before they are used, so nothing is gained in speed. `simulated`: rounded as the
+scheme says and computed in float: for its accuracy only. What is not in the table is refused before any work.
 
 Sources: measurements of edgetf's own (docs/quantization.md), and for TensorRT its operator documentation, which asks
 for compute capability 8.9 or more (Ada, Hopper, Thor) where weights and activations are FP8.
@@ -49,13 +49,17 @@ SUPPORT: dict[Runtime, dict[Scheme, Support]] = {
         "fp16": STORED,
         "w8a8_dynamic": RUNS,
         "w8a8": RUNS,
-        "w8a16": RUNS,
+        "w8a16": RUNS,  # by reference kernels: 20 times as long as float on x86
         "w8": STORED,
         "w4": RUNS,
     },
     "tflite_runtime": {
         "fp32": RUNS,
+        "fp16": STORED,
         "w8a8_dynamic": Support(granularity="per_tensor"),
+        "w8a8": Support(granularity="per_tensor"),
+        "w8a16": Support(granularity="per_tensor"),
+        "w8": STORED,
     },
     "tensorrt": {
         "fp32": RUNS,

@@ -61,6 +61,7 @@ def export_onnx(model: Any, path: Path, opset: int) -> tuple[str, ...]:
     return graph.input_names
 
 
+_FLOAT = 1  # as ONNX numbers it
 _SCOPES = "pkg.torch.onnx.name_scopes"  # the modules around an operator, from the whole model inwards
 
 
@@ -74,10 +75,11 @@ def _name_and_strip(path: Path) -> None:
 
     model = onnx.load(str(path))
     taken = {item.name for item in model.graph.initializer}
+    matrices = {item.name for item in model.graph.initializer if len(item.dims) == 2 and item.data_type == _FLOAT}
     renamed: dict[str, str] = {}
     for node in model.graph.node:
         scopes = ast.literal_eval(next((item.value for item in node.metadata_props if item.key == _SCOPES), "[]"))
-        weights = [name for name in node.input if name in taken]
+        weights = [name for name in node.input if name in matrices]
         if node.op_type in READ_WEIGHTS and weights and len(scopes) > 1:
             node.name, weight = scopes[-2], f"{scopes[-2]}.weight"
             if weights[0].startswith("val_") and weight not in taken:

@@ -211,7 +211,9 @@ def _part_gemms(model: Any, names: set[str]) -> None:
             continue
         weight, product = constants[node.input[1]], f"{node.output[0]}_product"
         if settings.get("transB"):
-            weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).T.copy(), weight.name))
+            turned = numpy_helper.from_array(numpy_helper.to_array(weight).T.copy(), f"{weight.name}_Transposed")
+            node.input[1] = turned.name
+            weight.CopyFrom(turned)
         nodes.append(onnx.helper.make_node("MatMul", node.input[:2], [product], node.name))
         nodes.append(onnx.helper.make_node("Add", [product, node.input[2]], node.output, f"{node.name}_bias"))
     del model.graph.node[:]

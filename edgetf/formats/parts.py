@@ -12,7 +12,7 @@ _IS: tuple[tuple[Part, re.Pattern[str]], ...] = (
     ("embeddings", re.compile(r"embedding")),
     (
         "attention",
-        re.compile(r"attention|\b(query|key|value|[qkv]_lin|out_lin)\b|\.layer\.\d+\.output(\.weight|\.bias|$)"),
+        re.compile(r"attention|\b(query|key|value|[qkvo](ut)?_lin)\b|\.layer\.\d+\.output(\.(weight|bias)|$)"),
     ),
     ("feed_forward", re.compile(r"\b(intermediate|ffn|up|down|lin1|lin2|output\.dense)\b")),
 )

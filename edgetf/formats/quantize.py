@@ -19,6 +19,10 @@ def quantize_file(
         ParityError: the library cannot write it.
     """
     match model_format:
+        case "onnx" if how.library == "nncf":
+            from edgetf.formats.onnx_nncf import quantize_nncf
+
+            quantize_nncf(source, path, how, feeds)
         case "onnx":
             from edgetf.formats.onnx_quantize import quantize_onnx
 
@@ -42,5 +46,20 @@ def summarize_file(model_format: Format, path: Path) -> GraphSummary:
             from edgetf.formats.tflite_summary import summarize_tflite
 
             return summarize_tflite(path)
+        case _:
+            assert_never(model_format)
+
+
+def stored_errors(model_format: Format, plain: Path, quantized: Path) -> dict[str, float]:
+    """For every weight that a quantized file stores in other numbers, its change over its size."""
+    match model_format:
+        case "onnx":
+            from edgetf.formats.onnx_weights import weight_errors as onnx_errors
+
+            return onnx_errors(plain, quantized)
+        case "tflite":
+            from edgetf.formats.tflite_weights import weight_errors as tflite_errors
+
+            return tflite_errors(plain, quantized)
         case _:
             assert_never(model_format)

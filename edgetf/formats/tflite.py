@@ -1,4 +1,4 @@
-"""TFLite: conversion by litert-torch with one signature a length."""
+"""TFLite: conversion by litert-torch with one signature a length; tensors are named after their module."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from edgetf.core.errors import ParityError, needs
 from edgetf.core.files import write_problem
 from edgetf.core.quiet import quiet
+from edgetf.formats.tflite_names import name_tensors
 from edgetf.formats.wrapper import LogitsOnly
 from edgetf.runtime.litert import SIGNATURE
 
@@ -36,4 +37,5 @@ def export_tflite(model: Any, path: Path, lengths: tuple[int, ...]) -> tuple[str
             raise
         reason = " ".join(str(error).split())[:300]
         raise ParityError(f"export: litert-torch cannot write this model as TFLite ({reason})") from error
+    name_tensors(path, graph)
     return graph.input_names

@@ -134,18 +134,18 @@ def predicted_steps(recipe: Recipe, data: Dataset, teacher: Config) -> tuple[Ste
             case ExportConfig():
                 seconds = sum(_EXPORT_SECONDS[model_format] for model_format in stage.formats) * members
             case QuantizeConfig():
-                seconds = _QUANTIZE_SECONDS * _quantized_files(stage, recipe) * members
+                seconds = _QUANTIZE_SECONDS * _quantized_files(recipe) * members
         steps.append(Step(stage_name(stage), round(seconds, 1)))
     devices = len(recipe.validation.devices)
     steps.append(Step("validate", round(_VALIDATE_SECONDS * len(recipe.variant_names()) * devices, 1)))
     return tuple(steps)
 
 
-def _quantized_files(stage: QuantizeConfig, recipe: Recipe) -> int:
-    """How many files of each member are quantized, where the ladder climbs to the top."""
-    named = [model_format for model_format, scheme in recipe.variants() if scheme != "fp32"]
-    climbed = len(stage.rungs) if stage.accuracy_drop is not None else 0
-    return len(named) + 2 * climbed * len({model_format for model_format, _ in recipe.variants()})  # most make two
+def _quantized_files(recipe: Recipe) -> int:
+    """How many files a quantize stage may write of one model: most rungs of a ladder make two."""
+    ladder, formats = recipe.ladder(), {model_format for model_format, _ in recipe.variants()}
+    climbed = 2 * len(ladder.rungs) * len(formats) if ladder else 0
+    return climbed + sum(scheme != "fp32" for _, scheme in recipe.variants())
 
 
 def _matmul_macs_per_second() -> float:

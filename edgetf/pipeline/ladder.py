@@ -39,7 +39,7 @@ class Trial:
     rung: Rung
     made: Made
     plain: Artifact
-    how: Quantization
+    how: Quantization | None  # None: it is the fp32 file itself
 
 
 @dataclass
@@ -48,12 +48,14 @@ class Climb:
 
     model_format: Format
     most: float
-    trials: list[Trial] = field(default_factory=list)
+    plain: Trial
+    trials: list[Trial] = field(default_factory=list)  # of quantized files
     failed: dict[str, str] = field(default_factory=dict)  # by name, why a file could not be made
 
     @property
     def rungs(self) -> list[Rung]:
-        return [trial.rung for trial in self.trials]
+        """What was measured, of the fp32 file first."""
+        return [trial.rung for trial in (self.plain, *self.trials)]
 
     @property
     def chosen(self) -> Trial:
@@ -62,7 +64,7 @@ class Climb:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.failed.items())
             raise ParityError(f"quantize.accuracy_drop: no rung made a {self.model_format} file ({reasons})")
         found = choose(self.rungs, self.most) or best_so_far(self.rungs)
-        return next(trial for trial in self.trials if trial.rung is found)
+        return next(trial for trial in (self.plain, *self.trials) if trial.rung is found)
 
     @property
     def met(self) -> bool:
@@ -79,6 +81,10 @@ class Climb:
         rung, tried = self.chosen.rung, len(self.trials) + len(self.failed)
         budget = f"accuracy_drop={self.most:g}"
         outcome = f"{rung.name} keeps {budget}" if self.met else f"none keeps {budget}, the best so far is {rung.name}"
+        if rung is self.plain.rung:
+            return (
+                f"ladder: all of {tried} {self.model_format} files that keep {budget} are slower than fp32, which stays"
+            )
         return (
             f"ladder: of {tried} {self.model_format} files {outcome}: drop {rung.drop:.4f}, "
             f"{rung.latency_ratio:.2f} of the fp32 latency, {rung.size_ratio:.2f} of its size"
@@ -103,13 +109,15 @@ class Ladder:
 
     def __init__(self, most: float, trials: Trials) -> None:
         self.trials, self.stage, self.source = trials, trials.stage, trials.source
-        self.climb = Climb(trials.model_format, most)
+        made = Made(trials.exported, cached=True)
+        plain = Trial(trials.unquantized(trials.exported), made, trials.exported, None)
+        self.climb = Climb(trials.model_format, most, plain)
 
     def go(self) -> Climb:
         """Rung after rung, until a file keeps the budget."""
         for name in self.stage.rungs:
             self._rung(name)
-            if self.climb.settled and (name != "dynamic" or self.climb.model_format == "tflite"):
+            if self.climb.settled and name != "dynamic":
                 break
         return self.climb
 
@@ -144,20 +152,21 @@ class Ladder:
 
     def _best_method(self) -> CalibrationMethod:
         """The calibration whose file lost the least so far."""
-        tried = [trial for trial in self.climb.trials if trial.how.scheme == "w8a8"]
-        best = min(tried, key=lambda trial: trial.rung.drop, default=None)
-        return best.how.method if best else self.stage.calibration.method
+        static = [trial for trial in self.climb.trials if trial.how and trial.how.scheme == "w8a8"]
+        best = min(static, key=lambda trial: trial.rung.drop, default=None)
+        return best.how.method if best and best.how else self.stage.calibration.method
 
     def _keep_in_float(self) -> None:
         """The file that lost the least, with its most sensitive groups in float: one, two, four … of them.
 
         Where every file so far answered wrongly, that is the dynamic one.
         """
+        start, plain, start_how = "dynamic", self.trials.plain(self.source), self._how("w8a8_dynamic")
         if self.climb.trials:
             best = self.climb.chosen
+            if best.how is None:
+                return
             start, plain, start_how = best.rung.name, best.plain, best.how
-        else:
-            start, plain, start_how = "dynamic", self.trials.plain(self.source), self._how("w8a8_dynamic")
         groups = self.trials.sensitivities(plain, start_how)
         count = 1
         while count < len(groups):

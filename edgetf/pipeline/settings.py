@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgetf.config.quantization import QuantizeConfig
+from edgetf.config.quantization import NNCF_SCHEMES, QuantizeConfig
 from edgetf.core.device import DeviceProfile
 from edgetf.core.schemes import MEANINGS, CalibrationMethod, Format, Granularity, Scheme
 from edgetf.core.support import SUPPORT
@@ -18,6 +18,7 @@ def quantization(
 ) -> Quantization:
     """A scheme with the settings of its stage; the `method` of calibration is the stage's too, if not given."""
     calibrated = MEANINGS[scheme].calibrated
+    by_nncf = model_format == "onnx" and scheme in NNCF_SCHEMES and stage.library == "nncf"
     first = next((device for device in devices if device.runtime_of(model_format)), devices[0])
     return Quantization(
         scheme,
@@ -25,6 +26,7 @@ def quantization(
         first.activations if stage.activations == "auto" else stage.activations,
         (method or stage.calibration.method) if calibrated else "min_max",
         stage.keep_float,
+        "nncf" if by_nncf else "onnxruntime",
     )
 
 

@@ -25,7 +25,7 @@ from edgetf.pipeline.workshop import QUANTIZE, RUNTIMES, Workshop
 from edgetf.tasks import task_of
 from edgetf.validation.evaluation import EVALUATION, Evaluation, read_evaluation, write_evaluation
 from edgetf.validation.golden import deployable_model, runtime_logits
-from edgetf.validation.rungs import Rung, measure
+from edgetf.validation.rungs import Rung, measure, unquantized
 
 NOTE = "note.json"
 
@@ -87,6 +87,10 @@ class Trials:
 
         record = self._note(f"{name}-measured", config, [quantized, plain], RUNTIMES, note)
         return Rung(**{**record, "name": name, "latency_ratio_ci95": tuple(record["latency_ratio_ci95"])})
+
+    def unquantized(self, plain: Artifact) -> Rung:
+        """The fp32 file, which the others are held against."""
+        return unquantized(plain, self._dev_rows(plain))
 
     def sensitivities(self, plain: Artifact, how: Quantization) -> dict[str, tuple[str, ...]]:
         """The groups of weights, the most sensitive to a scheme first."""

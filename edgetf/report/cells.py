@@ -108,7 +108,7 @@ def ladder_cells(ladder: dict[str, Any]) -> list[tuple[str, ...]]:
             fraction(metrics.get("agreement")),
             fraction(metrics.get("mcnemar_p")),
             f"{rung['size_ratio']:.3f}",
-            f"{rung['latency_ratio']:.2f}",
+            f"{rung['latency_ratio']:.2f}{'' if rung['trusted'] else ' (untrusted)'}",
             "–" if rung["quantized_share"] is None else f"{rung['quantized_share']:.2f}",
             "–" if rung["shifts"]["batch"] is None else f"{rung['shifts']['batch']:.1g}",
             ", ".join(filter(None, said)),

@@ -23,6 +23,10 @@ def load_backend(name: str) -> Backend:
             from edgetf.runtime.litert import LitertBackend
 
             return LitertBackend()
+        case "tflite_runtime":
+            from edgetf.runtime.tflite_runtime import TfliteRuntimeBackend
+
+            return TfliteRuntimeBackend()
         case "fake":
             from edgetf.runtime.fake import FakeBackend
 
@@ -34,6 +38,6 @@ def load_backend(name: str) -> Backend:
 def _plugin(name: str) -> Backend:
     found = {point.name: point for point in entry_points(group="edgetf.backends")}
     if name not in found:
-        raise DeviceError(f"backend {name}: not known{near_match(name, ['ort', 'litert', *found])}")
+        raise DeviceError(f"backend {name}: not known{near_match(name, ['ort', 'litert', 'tflite_runtime', *found])}")
     backend: Backend = found[name].load()()
     return backend

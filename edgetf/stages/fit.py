@@ -41,9 +41,14 @@ def fit(
         ConfigError: the loss is no longer a number.
     """
     progress = processes.call(learn, model, config, source, context, out)
-    training = {"history": progress.history, "best_epoch": progress.best_epoch + 1, "resumed": progress.resumed}
-    made = _write(model.cpu(), progress.best, source.path, context, out, {"training": training, **(details or {})})
+    made = _write(model.cpu(), progress.best, source.path, context, out, {**account(progress), **(details or {})})
     return made, progress.seconds
+
+
+def account(progress: Progress) -> dict[str, Any]:
+    """What a checkpoint's details say of its training."""
+    training = {"history": progress.history, "best_epoch": progress.best_epoch + 1, "resumed": progress.resumed}
+    return {"training": training}
 
 
 def learn(model: Any, config: TrainingConfig, source: Artifact, context: Context, out: Path) -> Progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -10,13 +11,16 @@ from edgetf.core.artifact import Artifact, Spec
 from edgetf.core.errors import ParityError
 from edgetf.core.schemes import FORMATS, Scheme
 from edgetf.formats.quantization import Feeds, GraphSummary, Quantization
-from edgetf.formats.quantize import quantize_file, summarize_file
+from edgetf.formats.quantize import quantize_file, stored_errors, summarize_file
 from edgetf.runtime.classify import Model
 from edgetf.stages.context import Context
 from edgetf.stages.deploy import deployed, finish
 from edgetf.validation.golden import Golden, golden_of, runtime_shifts
 
-SHIFT, SHIFT_DYNAMIC = 1e-2, 0.5  # standard deviations of the answers; docs/quantization.md has what was measured
+SHIFT = 1e-2  # standard deviations of the answers; docs/quantization.md says what was measured
+SHIFT_DYNAMIC = 0.5  # where one scale is taken for all that is in a batch, padding too
+WEIGHT_ERROR = 0.3  # of its norm; int4 in blocks of 32 changes a weight by about 0.1
+WEIGHT_ERROR_TENSOR = 0.6  # where a whole tensor has one scale, a few large weights change it by up to 0.4
 LEAST_SHARE = 0.5  # a recipe that leaves more weights in float than this has failed in silence
 
 
@@ -45,6 +49,9 @@ def run(
         "part_bytes": summary.part_bytes,
     }
     hold_types(summary, plain, name)
+    if how.library == "onnxruntime":  # NNCF gives what it stores other names
+        errors = stored_errors(model_format, source.model_path, out / model_file)
+        hold_weights(errors, name, WEIGHT_ERROR_TENSOR if how.granularity == "per_tensor" else WEIGHT_ERROR)
     context.report(1, 2, "checking it in its runtime")
     golden, details = golden_of(source), {**source.spec.details, **found}
     details = finish(
@@ -87,11 +94,25 @@ def hold_types(quantized: GraphSummary, plain: GraphSummary, name: str) -> None:
                 )
 
 
+def hold_weights(errors: Mapping[str, float], name: str, most: float = WEIGHT_ERROR) -> None:
+    """Refuse a file whose weights are not those of the model, whatever its answers.
+
+    Raises:
+        ParityError: one has changed by more than `most` of itself.
+    """
+    worst = max(errors, key=lambda weight: errors[weight], default=None)
+    if worst is not None and not errors[worst] <= most:
+        raise ParityError(
+            f"{name}: {worst}, made float again, is {errors[worst]:.2g} of its size away from the weight of the model, "
+            f"allowed: {most}; a scale of this file is broken"
+        )
+
+
 def hold_shifts(model: Model, golden: Golden, scheme: Scheme) -> dict[str, float | None]:
     """How far answers move with batch mates and padding, in standard deviations of the answers; see `Shifts`.
 
     Raises:
-        ParityError: further than `SHIFT`, or, where activations are scaled for each input, than `SHIFT_DYNAMIC`.
+        ParityError: further than is allowed for the scheme.
     """
     most = SHIFT_DYNAMIC if scheme == "w8a8_dynamic" else SHIFT
     found: dict[str, float | None] = {}

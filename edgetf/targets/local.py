@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from typing import Any
 
 from edgetf.core.errors import ArtifactError, DeviceError, EdgetfError, ParityError
+from edgetf.targets.side import runner_command
 
 Tick = Callable[[int, int], None]
 _ERRORS = {error.exit_code: error for error in (EdgetfError, ArtifactError, DeviceError, ParityError)}
@@ -21,12 +21,14 @@ def ask_runner(request: dict[str, Any], tick: Tick | None = None) -> dict[str, A
 
     Raises:
         EdgetfError: what the runner reported, under the same exit code.
-        DeviceError: the runner died.
+        DeviceError: the runner died, or what it needs is not available.
     """
+    models = request.get("models") or [request.get("model") or {}]
+    command = runner_command({str(model.get("backend")) for model in models})
     env = {**os.environ, "OMP_NUM_THREADS": str(request["threads"]), "TOKENIZERS_PARALLELISM": "false"}
     with tempfile.TemporaryFile("w+") as noise:
         process = subprocess.Popen(
-            [sys.executable, "-m", "edgetf.runtime.runner"],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=noise,

@@ -24,7 +24,7 @@ from edgetf.tasks import task_of
 
 GOLDEN = "golden.jsonl"
 PARITY_FP32 = 1e-4  # largest difference of a logit, runtime against torch
-COSINE_FP32_TO_INT8 = 0.95  # quantized logits against torch, over all golden rows
+COSINE_FP32_TO_INT8 = 0.975  # quantized logits against torch, over all golden rows; trained models have 0.99
 GROWTH_FP32_TO_INT8 = 1.5  # … how many times as large or small they may be: a broken scale leaves the cosine at 1
 COSINE_SAME_FILE = 0.99  # the same INT8 file on another instruction set
 GROWTH_SAME_FILE = 1.25  # … how many times as large or small its answers may be there, which a cosine does not see

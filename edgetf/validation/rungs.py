@@ -13,6 +13,7 @@ import numpy as np
 
 from edgetf.core.artifact import Artifact
 from edgetf.core.metrics import Metric, percentile, ratio_interval
+from edgetf.runtime.classify import Model
 from edgetf.runtime.timing import is_noisy
 from edgetf.targets.local import ask_runner
 from edgetf.validation.evaluation import Evaluation
@@ -20,6 +21,7 @@ from edgetf.validation.golden import deployable_model, golden_of, runtime_logits
 from edgetf.validation.validate import Settings
 
 STATIC_SLOWER = 1.1  # a static file that takes longer than the dynamic one by more than this is not offered
+ATTEMPTS = 3
 SLOWER = "slower than fp32"
 AS_FAST = 1.03  # files within this of one another are equally fast: timings repeat no better
 
@@ -32,7 +34,7 @@ class Rung:
     scheme: str
     size_bytes: int
     size_ratio: float  # its bytes over those of the fp32 file
-    latency_p50_ms: float
+    latency_p50_ms: float | None  # None: of fp32, which is timed beside each of the others
     latency_ratio: float
     latency_ratio_ci95: tuple[float, float]
     trusted: bool
@@ -57,17 +59,7 @@ def measure(name: str, quantized: Artifact, plain: Artifact, rows: Evaluation, s
     """
     models = [deployable_model(artifact) for artifact in (quantized, plain)]
     answers = np.asarray(runtime_logits(models[0], rows.texts, rows.pairs, settings.threads)["logits"])
-    answer = ask_runner(
-        {
-            "do": "bench",
-            "models": [{**vars(model), "folder": str(model.folder)} for model in models],
-            "threads": settings.threads,
-            "samples": settings.samples,
-            "seq_len": settings.seq_len or models[0].max_length,
-            "text": max(golden_of(plain).texts, key=len),
-        }
-    )
-    own, other = answer["samples_ms"]
+    own, other = _timed(models, max(golden_of(plain).texts, key=len), settings)
     low, high = ratio_interval(own, other)
     size, details = quantized.manifest.size_bytes, quantized.spec.details
     return Rung(
@@ -86,14 +78,50 @@ def measure(name: str, quantized: Artifact, plain: Artifact, rows: Evaluation, s
     )
 
 
+def _timed(models: list[Model], text: str, settings: Settings) -> list[list[float]]:
+    """Milliseconds of each model in turns; taken again, a few times, while they scatter too much to choose by."""
+    request = {
+        "do": "bench",
+        "models": [{**vars(model), "folder": str(model.folder)} for model in models],
+        "threads": settings.threads,
+        "samples": settings.samples,
+        "seq_len": settings.seq_len or models[0].max_length,
+        "text": text,
+    }
+    taken: list[list[float]] = []
+    for _ in range(ATTEMPTS):
+        taken = ask_runner(request)["samples_ms"]
+        if not any(is_noisy(samples) for samples in taken):
+            break
+    return taken
+
+
+def unquantized(plain: Artifact, rows: Evaluation) -> Rung:
+    """The fp32 file itself, which loses nothing and gains nothing; `rows` hold its answers."""
+    return Rung(
+        name="fp32",
+        scheme="fp32",
+        size_bytes=plain.manifest.size_bytes,
+        size_ratio=1.0,
+        latency_p50_ms=None,
+        latency_ratio=1.0,
+        latency_ratio_ci95=(1.0, 1.0),
+        trusted=True,
+        quantized_share=None,
+        shifts={"batch": None, "padding": None},
+        quantization={},
+        metrics=[metric.to_json() for metric in rows.compare(rows.teacher_logits)],
+    )
+
+
 def refusals(rungs: Sequence[Rung], most: float) -> dict[str, str]:
-    """Why a file is not to be chosen, by its name: it loses more than `most`, or is slow."""
+    """Why a quantized file is not to be chosen, by its name: it loses more than `most`, or is slow."""
     dynamic = min((rung.latency_ratio for rung in rungs if rung.scheme == "w8a8_dynamic"), default=float("inf"))
     found = {}
     for rung in rungs:
         if not rung.drop <= most:
             found[rung.name] = f"loses {rung.drop:.4f}"
-        elif rung.latency_ratio >= 1:
+        elif rung.latency_ratio >= 1 and rung.scheme != "fp32":
             found[rung.name] = SLOWER
         elif rung.scheme == "w8a8" and rung.latency_ratio > STATIC_SLOWER * dynamic:
             found[rung.name] = f"{rung.latency_ratio / dynamic:.2f} times as slow as dynamic"
@@ -103,10 +131,14 @@ def refusals(rungs: Sequence[Rung], most: float) -> dict[str, str]:
 def choose(rungs: Sequence[Rung], most: float) -> Rung | None:
     """The fastest file that loses no more than `most`; of equally fast ones the first, which cost the least to make.
 
-    A slow one is taken only where no other keeps the accuracy.
+    A static file that is slower than the dynamic one is taken where no other keeps the accuracy, and the fp32 file
+    where all that keep it are slower than that. None: no quantized file keeps it.
     """
-    refused, keeping = refusals(rungs, most), [rung for rung in rungs if rung.drop <= most]
-    kept = [rung for rung in keeping if rung.name not in refused] or keeping
+    refused, keeping = refusals(rungs, most), [rung for rung in rungs if rung.drop <= most and rung.scheme != "fp32"]
+    kept = [rung for rung in keeping if rung.name not in refused]
+    kept = kept or [rung for rung in keeping if rung.latency_ratio < 1]
+    if keeping and not kept:
+        return next((rung for rung in rungs if rung.scheme == "fp32"), None)
     fastest = min((rung.latency_ratio for rung in kept), default=0.0)
     return next((rung for rung in kept if rung.latency_ratio <= AS_FAST * fastest), None)
 
@@ -118,13 +150,15 @@ def settled(rungs: Sequence[Rung], most: float) -> bool:
     dynamic one, which loses too much, leaves hope of a dynamic one that does not.
     """
     refused = refusals(rungs, most)
-    return any(rung.drop <= most and refused.get(rung.name, SLOWER) == SLOWER for rung in rungs)
+    quantized = [rung for rung in rungs if rung.scheme != "fp32"]
+    return any(rung.drop <= most and refused.get(rung.name, SLOWER) == SLOWER for rung in quantized)
 
 
 def best_so_far(rungs: Sequence[Rung]) -> Rung:
     """Where none keeps the budget: of those that are faster than fp32, or of all, the one that loses the least."""
-    faster = [rung for rung in rungs if rung.latency_ratio < 1]
-    return min(faster or rungs, key=lambda rung: (rung.drop, rung.latency_ratio))
+    quantized = [rung for rung in rungs if rung.scheme != "fp32"]
+    faster = [rung for rung in quantized if rung.latency_ratio < 1]
+    return min(faster or quantized, key=lambda rung: (rung.drop, rung.latency_ratio))
 
 
 def pareto_front(rungs: Sequence[Rung]) -> list[str]:

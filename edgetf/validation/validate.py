@@ -16,6 +16,7 @@ from edgetf.core.errors import ArtifactError
 from edgetf.core.metrics import Metric, percentile, ratio_interval
 from edgetf.runtime.classify import Model
 from edgetf.runtime.timing import is_noisy
+from edgetf.targets import side
 from edgetf.targets.local import ask_runner
 from edgetf.validation.evaluation import Evaluation, read_evaluation
 from edgetf.validation.golden import deployable_model, golden_of, runtime_logits, same_file_parity
@@ -33,6 +34,7 @@ class Settings:
     seq_len: int | None = None
 
 
+APART = f"{side.BACKEND} runs in another process than the teacher's fp32 ONNX file"
 SIMULATED = "this processor computes the scheme in float, so that its milliseconds say nothing"
 NO_REFERENCE = "the teacher's fp32 ONNX folder is not beside this one; give it with --reference"
 
@@ -53,6 +55,7 @@ class DeviceRow:
     reference: dict[str, Any] | None = None
     speedup: float | None = None
     speedup_ci95: list[float] | None = None
+    alone: str | None = None  # why it was timed without its reference
     trusted: bool | None = None
     load_ms: float | None = None
     first_ms: float | None = None
@@ -95,6 +98,7 @@ def validate(
         ArtifactError, DeviceError, ParityError: the file cannot be opened or run at all.
     """
     model = deployable_model(artifact)
+    model = replace(model, backend=device.runtime_of(artifact.spec.kind) or model.backend)  # type: ignore[arg-type]
     row = DeviceRow(device=device.name, threads=settings.threads)
     unavailable = device.refuses(artifact.spec.kind, artifact.spec.scheme)  # type: ignore[arg-type]
     if unavailable is None and device.target != "local":
@@ -113,7 +117,7 @@ def validate(
     if support is not None and support.how == "simulated":
         row.how = "simulated"
     else:
-        _measure_latency(row, artifact, reference, settings)
+        _measure_latency(row, model, artifact, reference, settings)
     row.size_bytes = artifact.manifest.size_bytes
     row.reference_size_bytes = reference.manifest.size_bytes if reference else None
     return judged(row, budget)
@@ -151,8 +155,12 @@ def _measure_accuracy(
     return rows.compare(logits)
 
 
-def _measure_latency(row: DeviceRow, artifact: Artifact, reference: Artifact | None, settings: Settings) -> None:
-    models = [deployable_model(each) for each in (artifact, reference) if each is not None]
+def _measure_latency(
+    row: DeviceRow, model: Model, artifact: Artifact, reference: Artifact | None, settings: Settings
+) -> None:
+    if model.backend == side.BACKEND and reference is not None:
+        reference, row.alone = None, APART  # two processes at two times are no comparison
+    models = [model] + ([deployable_model(reference)] if reference is not None else [])
     golden = golden_of(artifact)
     answer = ask_runner(
         {
@@ -194,10 +202,13 @@ def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
         "size_ratio": reference / size if reference and size else None,
         "peak_rss_mib": row.peak_rss_bytes / MIB if row.peak_rss_bytes else None,
     }
-    checks: list[Check] = check_budget(budget, values, SIMULATED if row.how == "simulated" else NO_REFERENCE)
+    simulated = row.how == "simulated"
+    checks: list[Check] = check_budget(budget, values, SIMULATED if simulated else row.alone or NO_REFERENCE)
     why = row.problems + [check.why for check in checks]
-    if row.how == "simulated":
+    if simulated:
         why.append(f"simulated: {SIMULATED}")
+    elif row.alone and "speedup" not in budget:
+        why.append(f"speedup: not measured ({row.alone})")
     if row.trusted is False:
         why.append("untrusted: the timings scatter; end other work on this machine and measure again")
     if row.speedup is not None and row.speedup < 1:

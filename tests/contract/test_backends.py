@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,14 @@ def test_litert_refuses_a_file_without_our_signatures(tmp_path: Path, prefix: st
     pytest.importorskip("ai_edge_litert")
     with pytest.raises(ArtifactError, match="model.tflite"):
         load_backend("litert").load(write_tflite(tmp_path / "model.tflite", prefix=prefix), 1)
+
+
+def test_tflite_runtime_says_that_this_python_lacks_it(tmp_path: Path) -> None:
+    """It needs a numpy of its own, so it is asked in another process; see `edgetf.targets.side`."""
+    if find_spec("tflite_runtime") is not None:
+        pytest.skip("tflite_runtime is installed here")
+    with pytest.raises(DeviceError, match="tflite_runtime: not available in .*; install tflite-runtime 2.14 and numpy"):
+        load_backend("tflite_runtime").load(tmp_path / "model.tflite", 1)
 
 
 def test_ort_refuses_a_graph_with_inputs_that_we_do_not_know(tmp_path: Path) -> None:

@@ -40,6 +40,17 @@ def test_host_is_shipped_and_runs_every_variant() -> None:
             assert host.refuses(model_format, scheme) is None
 
 
+def test_the_old_runtime_is_right_only_with_a_scale_for_each_tensor() -> None:
+    old = load_device("host_tflite_runtime")
+    for scheme in ("w8a8_dynamic", "w8a8", "w8a16"):
+        assert old.refuses("tflite", scheme, "per_tensor") is None
+        wrong = f"tflite_runtime gives wrong answers for {scheme} per_channel; allowed: per_tensor"
+        assert old.refuses("tflite", scheme, "per_channel") == wrong
+    assert old.refuses("tflite", "w8", "per_channel") is None
+    assert "w4 is not run by tflite_runtime" in str(old.refuses("tflite", "w4"))
+    assert old.refuses("onnx", "fp32") == "needs ort or tensorrt, host_tflite_runtime has tflite_runtime"
+
+
 def test_a_profile_loads_from_a_path(tmp_path: Path) -> None:
     device = load_device(profile(tmp_path, GOOD))
     assert (device.name, device.threads, device.runtimes) == ("board", 1, ("ort",))

@@ -151,6 +151,11 @@ class TestSimulation:
             values = np.array([size, -size / 3], dtype=np.float32)
             np.testing.assert_allclose(quantize_dequantize(values, scales(values)), values, rtol=1 / 16)
 
+    def test_what_is_too_small_for_a_scale_becomes_zero(self) -> None:
+        values = np.array([1e-44, -1e-45], dtype=np.float32)
+        assert scales(values) > 0
+        assert quantize_dequantize(values, scales(values)).tolist() == [0.0, 0.0]
+
     def test_of_zeros_is_zeros(self) -> None:
         values = np.zeros((3, 2), dtype=np.float32)
         assert scales(values, axis=1).tolist() == [1.0, 1.0]

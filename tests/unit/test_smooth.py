@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rounding import fake_activation, fake_weight
 from tiny import (
     FAMILY_NAMES,
     LABELS,
@@ -239,20 +240,6 @@ class TestWhatIsNoLink:
         before = forward()
         move_factors(block, Link("norm", ("up", "gate")), torch.linspace(0.1, 9, 8, dtype=torch.float64))
         torch.testing.assert_close(forward(), before, rtol=0, atol=1e-12)
-
-
-def fake_activation(x: Tensor) -> Tensor:
-    """UINT8 with one scale and zero point, as onnxruntime's DynamicQuantizeLinear."""
-    low, high = x.min().clamp(max=0), x.max().clamp(min=0)
-    scale = (high - low) / 255
-    zero = (-low / scale).round()
-    return ((x / scale).round() + zero).clamp(0, 255).sub(zero) * scale
-
-
-def fake_weight(weight: Tensor) -> Tensor:
-    """INT8 with a scale for each row."""
-    scale = weight.abs().amax(dim=1, keepdim=True) / 127
-    return (weight / scale).round().clamp(-127, 127) * scale
 
 
 class TestOutlier:

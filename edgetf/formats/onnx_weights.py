@@ -1,0 +1,74 @@
+"""The weights that a quantized ONNX file stores, made float again, beside those of the file that it was made from.
+
+A broken scale changes what weights mean and nothing else. Answers of a robust model may hide it, the weights do not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgetf.core.errors import needs
+from edgetf.core.metrics import Floats
+
+
+def weight_errors(plain: Path, quantized: Path) -> dict[str, float]:
+    """For every weight that is stored in other numbers: the norm of what changed over the norm of the weight."""
+    with needs("compress"):
+        import onnx
+        from onnx import numpy_helper
+    before = {item.name: item for item in onnx.load(str(plain)).graph.initializer}
+    found = {}
+    for name, stored in _stored(onnx.load(str(quantized)).graph).items():
+        original = name.removesuffix("_Transposed")
+        weight = np.asarray(numpy_helper.to_array(before[original]), dtype=np.float64)
+        if stored.shape != weight.shape or original != name:
+            weight = weight.T
+        change, size = float(np.linalg.norm(stored - weight)), float(np.linalg.norm(weight))
+        found[original] = change / max(size, 1e-12)
+    return found
+
+
+def _stored(graph: Any) -> dict[str, Floats]:
+    """Every quantized weight in float, (K, N) or as its table stands, by the name it had before."""
+    from onnx import helper, numpy_helper
+
+    items = {item.name: item for item in graph.initializer}
+    readers = {name: node for node in graph.node for name in node.input if name in items}
+
+    def numbers(name: str) -> Floats:
+        return np.asarray(numpy_helper.to_array(items[name]).astype(np.float64))
+
+    found: dict[str, Floats] = {}
+    for name in (name for name, item in items.items() if len(item.dims) > 1):
+        stem, _, kind = name.rpartition("_")
+        settings = (
+            {item.name: helper.get_attribute_value(item) for item in readers[name].attribute} if name in readers else {}
+        )
+        if kind in ("quantized", "float8") and f"{stem}_scale" in items:
+            zero = numbers(f"{stem}_zero_point") if f"{stem}_zero_point" in items else np.zeros(())
+            axis = settings.get("axis", 1) if readers[name].op_type == "DequantizeLinear" else 1
+            found[stem] = _along(numbers(f"{stem}_scale"), axis) * (numbers(name) - _along(zero, axis))
+        elif kind in ("Q4", "Q8") and f"{stem}_scales" in items:
+            scales = numbers(f"{stem}_scales")
+            if readers[name].op_type == "MatMulNBits":
+                found[stem] = _blocks(numpy_helper.to_array(items[name]), scales, settings["bits"], settings["K"]).T
+            else:
+                size = settings["block_size"]
+                spread = np.repeat(scales, size, axis=1)[:, : items[name].dims[1]]
+                found[stem] = numbers(name) * spread
+    return found
+
+
+def _along(values: Floats, axis: int) -> Floats:
+    """Numbers, one a channel, as they meet a matrix whose channels lie along an axis; a single number as it is."""
+    return values if values.ndim == 0 else np.expand_dims(values, 1 - axis)
+
+
+def _blocks(packed: Any, scales: Floats, bits: int, width: int) -> Floats:
+    """The weights (N, K) of MatMulNBits: of bytes (N, blocks, size), each one number or two, low bits first."""
+    codes = packed if bits == 8 else np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:2], -1)
+    values = (codes.astype(np.float64) - (1 << (bits - 1))) * scales.reshape(*packed.shape[:2], 1)
+    return np.asarray(values.reshape(len(packed), -1)[:, :width])
