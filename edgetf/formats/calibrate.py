@@ -16,6 +16,8 @@ from edgetf.core.schemes import CalibrationMethod
 
 Seen = Callable[[], Iterator[tuple[str, Floats]]]  # every named value of every row, from the first row on
 
+NARROW = 1e-30  # what ranges over no more has no bins that float could tell apart
+
 
 def observed_ranges(seen: Seen, method: CalibrationMethod, levels: int) -> dict[str, Range]:
     """The range of every value that its `levels` steps should cover.
@@ -36,7 +38,9 @@ def observed_ranges(seen: Seen, method: CalibrationMethod, levels: int) -> dict[
         raise ParityError(f"calibration: {broken} is not a finite number for some row; the model is broken")
     if method == "min_max":
         return ends
-    counts: dict[str, Floats] = {name: np.zeros(BINS) for name in ends}
+    wide = {name for name, (low, high) in ends.items() if high - low > NARROW}
+    counts: dict[str, Floats] = {name: np.zeros(BINS) for name in wide}
     for name, values in seen():
-        counts[name] += np.histogram(values, BINS, ends[name] if ends[name][0] < ends[name][1] else (0.0, 1.0))[0]
-    return {name: chosen_range(counts[name], *ends[name], method, levels) for name in ends}
+        if name in wide:
+            counts[name] += np.histogram(values, BINS, ends[name])[0]
+    return ends | {name: chosen_range(counts[name], *ends[name], method, levels) for name in wide}

@@ -11,15 +11,16 @@ from hypothesis.extra.numpy import arrays
 
 from edgetf.algorithms.observers import _FACTORS, Floats, Range, chosen_range, squared_error
 from edgetf.core.schemes import CalibrationMethod
+from edgetf.formats.calibrate import NARROW
 
 METHODS = st.sampled_from(get_args(CalibrationMethod))
 LEVELS = st.sampled_from([16, 256, 65_536])
-VALUES = arrays(np.float32, st.integers(1, 200), elements=st.floats(-1e4, 1e4, width=32))
+VALUES = arrays(np.float32, st.integers(1, 200), elements=st.floats(-1e4, 1e4, width=32, allow_subnormal=False))
 
 
 def seen(values: Floats, bins: int = 64) -> tuple[Floats, float, float]:
     low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
-    ends = (low, high) if low < high else (0.0, 1.0)
+    ends = (low, high) if high - low > NARROW else (0.0, 1.0)
     return np.histogram(values, bins, ends)[0].astype(float), low, high
 
 

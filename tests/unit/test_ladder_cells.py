@@ -27,7 +27,7 @@ def rung(name: str, drop: float, latency: float, refused: str | None = None, **f
     ]
     return {
         "name": name, "scheme": "w8a8_dynamic", "size_ratio": 0.253, "latency_ratio": latency, "quantized_share": 1.0,
-        "shifts": {"batch": 0.0123, "padding": 0.01}, "metrics": metrics, "refused": refused, **fields,
+        "trusted": True, "shifts": {"batch": 0.0123, "padding": 0.01}, "metrics": metrics, "refused": refused, **fields,
     }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from tiny import FAMILY_NAMES
 from edgetf.core.errors import ParityError
 from edgetf.core.metrics import cosine
 from edgetf.core.schemes import Granularity, Scheme, Signedness
+from edgetf.formats.onnx_calibrate import activation_ranges
 from edgetf.formats.onnx_quantize import kept_names, readers
 from edgetf.formats.parts import part_of
 from edgetf.formats.quantization import GraphSummary, Quantization
@@ -403,3 +404,18 @@ def test_the_runtime_runs_what_was_written() -> None:
     onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     counts = Counter(node.op_type for node in graph_of(top() / "optimized.onnx").node)
     assert counts["MatMulIntegerToFloat"] + counts["QLinearMatMul"] + counts["QGemm"] >= 13, counts
+
+
+@pytest.mark.parametrize("method", ["min_max", "entropy", "percentile", "mse"])
+def test_a_value_that_is_nearly_always_zero_has_its_ends(method: Any) -> None:
+    """Numbers so small that no histogram has bins for them."""
+    node = helper.make_node("Mul", ["x", "tiny"], ["y"])
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None]) for name in "xy"]
+    constant = numpy_helper.from_array(np.float32(1e-40), "tiny")
+    graph = helper.make_graph([node], "graph", values[:1], values[1:], [constant])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+    def feeds() -> Any:
+        yield {"x": np.array([-1.0, 3.0], np.float32)}
+
+    assert activation_ranges(model, ["y"], feeds, method, 256)["y"] == pytest.approx((-1e-40, 3e-40), rel=1e-3)
