@@ -14,7 +14,7 @@ import numpy as np
 from tiny import LABELS, tiny_classifier, tiny_dataset, tiny_split
 
 from edgetf.config.recipe import Recipe
-from edgetf.config.stages import ExportConfig
+from edgetf.config.stages import ExportConfig, FinetuneConfig
 from edgetf.core.artifact import Artifact, Spec, seal
 from edgetf.core.metrics import Floats
 from edgetf.data.dataset import Dataset
@@ -23,7 +23,7 @@ from edgetf.formats.quantize import quantize_file
 from edgetf.models.checkpoint import WEIGHTS, copy_checkpoint, load_classifier
 from edgetf.runtime.encoder import Batch, Encoder
 from edgetf.runtime.ort import OrtBackend
-from edgetf.stages import export
+from edgetf.stages import export, finetune
 from edgetf.stages.calibrate import feeds_of
 from edgetf.stages.context import Context
 
@@ -40,7 +40,7 @@ def top() -> Path:
     return folder
 
 
-def context_of(data: Dataset = DATA, **fields: Any) -> Context:
+def context_of(rows: Dataset = DATA, **fields: Any) -> Context:
     """What a stage is given beside its source, in silence."""
     tree: dict[str, Any] = {
         "name": "tiny",
@@ -49,7 +49,7 @@ def context_of(data: Dataset = DATA, **fields: Any) -> Context:
         "stages": [{"stage": "export", "formats": ["onnx"]}],
     }
     recipe = Recipe.model_validate({**tree, **fields})
-    return Context(recipe, data, report=lambda done, total, note: None, say=lambda remark: None)
+    return Context(recipe, rows, report=lambda done, total, note: None, say=lambda remark: None)
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,9 @@ class Exported:
 
     def feeds(self, rows: int = 48) -> Feeds:
         """Calibration rows as the file takes them."""
-        return feeds_of(DATA.train.select(list(range(rows))), self.encoder, self.artifact.spec.details["inputs"], None)
+        train = self.context.data.train
+        chosen = train.select(list(range(min(rows, len(train)))))
+        return feeds_of(chosen, self.encoder, self.artifact.spec.details["inputs"], None)
 
     def batch(self) -> Batch:
         """Texts that did not calibrate, padded to the longest."""
@@ -126,3 +128,16 @@ def quantized(family: str, how: Quantization) -> Path:
 def answers(path: Path, batch: Batch) -> Floats:
     """Logits (B, C) of a file."""
     return np.asarray(OrtBackend().load(path, 1).run(batch), dtype=np.float64)
+
+
+@cache
+def trained(family: str = "bert") -> Exported:
+    """A classifier of a family that knows its rows, exported."""
+    folder, context = top() / f"{family}-trained", context_of()
+    source = sealed_checkpoint(tiny_classifier(family, folder / "source", LABELS), context, folder / "0-teacher")
+    config = FinetuneConfig(epochs=5, batch_size=8, learning_rate=5e-3, threads=1)
+    checkpoint = seal(
+        folder / "1-finetune", stage="finetune", key="finetune", parents=[source], made={},
+        write=lambda out: finetune.run(config, source, context, out),
+    )  # fmt: skip
+    return sealed_export(checkpoint, context, folder / "2-export")

@@ -46,10 +46,10 @@ class QuantizeConfig(Strict):
         Field(ge=0, lt=1, description="of the task's metric, against the fp32 file; finds the fastest that keeps it"),
     ] = None
     granularity: Annotated[
-        Granularity | Literal["auto"], Field(description="auto: per_channel, unless a device's runtime is wrong then")
+        Literal[Granularity, "auto"], Field(description="auto: per_channel, unless a device's runtime is wrong then")
     ] = "auto"
     activations: Annotated[
-        Signedness | Literal["auto"], Field(description="of 8 bits; auto: what the first device is fast with")
+        Literal[Signedness, "auto"], Field(description="of 8 bits; auto: what the first device is fast with")
     ] = "auto"
     library: Annotated[Library, Field(description="that writes ONNX files; nncf: w8a8 and w8")] = "onnxruntime"
     keep_float: Annotated[

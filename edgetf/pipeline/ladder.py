@@ -82,9 +82,7 @@ class Climb:
         budget = f"accuracy_drop={self.most:g}"
         outcome = f"{rung.name} keeps {budget}" if self.met else f"none keeps {budget}, the best so far is {rung.name}"
         if rung is self.plain.rung:
-            return (
-                f"ladder: all of {tried} {self.model_format} files that keep {budget} are slower than fp32, which stays"
-            )
+            return f"ladder: of {tried} {self.model_format} files those that keep {budget} are slower than fp32, which stays"
         return (
             f"ladder: of {tried} {self.model_format} files {outcome}: drop {rung.drop:.4f}, "
             f"{rung.latency_ratio:.2f} of the fp32 latency, {rung.size_ratio:.2f} of its size"
@@ -157,18 +155,21 @@ class Ladder:
         return best.how.method if best and best.how else self.stage.calibration.method
 
     def _keep_in_float(self) -> None:
-        """The file that lost the least, with its most sensitive groups in float: one, two, four … of them."""
-        if not self.climb.trials:
-            return
-        start = self.climb.chosen
-        if start.how is None:
-            return
-        groups = self.trials.sensitivities(start.plain, start.how)
+        """The file that lost the least, with its most sensitive groups in float: one, two, four … of them.
+
+        Where every file so far answered wrongly, that is the dynamic one.
+        """
+        name, plain, start = "dynamic", self.trials.plain(self.source), self._how("w8a8_dynamic")
+        if self.climb.trials:
+            least = best_so_far(self.climb.rungs)
+            trial = next(trial for trial in self.climb.trials if trial.rung is least)
+            name, plain, start = least.name, trial.plain, trial.how or start
+        groups = self.trials.sensitivities(plain, start)
         count = 1
         while count < len(groups):
-            kept = tuple(name for names in list(groups.values())[:count] for name in names)
-            how = replace(start.how, keep_float=(*start.how.keep_float, *kept))
-            made = self._try(f"{start.rung.name}-float-{count}", start.plain, how)
+            kept = tuple(path for paths in list(groups.values())[:count] for path in paths)
+            how = replace(start, keep_float=(*start.keep_float, *kept))
+            made = self._try(f"{name}-float-{count}", plain, how)
             if self.climb.settled or (made is not None and made.latency_ratio >= 1):
                 return
             count *= 2

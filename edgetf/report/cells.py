@@ -89,10 +89,11 @@ LADDER_COLUMNS = ("file", "scheme", "drop", "agreement", "p", "size", "latency",
 
 
 def ladder_cells(ladder: dict[str, Any]) -> list[tuple[str, ...]]:
-    """A row for each file that a ladder tried; drop and agreement are those of the dev rows, against the fp32 file.
+    """A row for each file that a ladder tried, those that answered wrongly last.
 
-    Size and latency are shares of the fp32 file's. `batch` is how far answers move with their batch mates. No other
-    file beats those on the front: they are as small, as fast and as good, and better in one of these.
+    Drop and agreement are those of the dev rows, against the fp32 file. Size and latency are shares of the fp32 file's.
+    `batch` is how far answers move with their batch mates. No other file is as small, as fast and as good as one on the
+    front, and better in one of these.
     """
     rows: list[tuple[str, ...]] = []
     for rung in ladder["rungs"]:
@@ -112,6 +113,9 @@ def ladder_cells(ladder: dict[str, Any]) -> list[tuple[str, ...]]:
             "–" if rung["shifts"]["batch"] is None else f"{rung['shifts']['batch']:.1g}",
             ", ".join(filter(None, said)),
         ))  # fmt: skip
+    for name, why in ladder["failed"].items():
+        reason = why.partition(", allowed")[0].rpartition(": ")[2]
+        rows.append((f"{ladder['format']}-{name}", *["–"] * (len(LADDER_COLUMNS) - 2), f"refused: {reason}"))
     return rows
 
 

@@ -62,7 +62,7 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], le
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
         justify: Literal["left", "right"] = "left" if number < left or column == "verdict" else "right"
-        table.add_column(column, justify=justify, overflow="fold")  # a name that is cut short names nothing
+        table.add_column(column, justify=justify, no_wrap=number < left)  # a name that is cut short names nothing
     for row in rows:
         table.add_row(*(Text(cell, style=_STYLE.get(cell, "")) for cell in row))
     return table
