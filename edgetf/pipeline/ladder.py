@@ -82,7 +82,9 @@ class Climb:
         budget = f"accuracy_drop={self.most:g}"
         outcome = f"{rung.name} keeps {budget}" if self.met else f"none keeps {budget}, the best so far is {rung.name}"
         if rung is self.plain.rung:
-            return f"ladder: of {tried} {self.model_format} files those that keep {budget} are slower than fp32, which stays"
+            return (
+                f"ladder: of {tried} {self.model_format} files none keeps {budget} and is faster than fp32, which stays"
+            )
         return (
             f"ladder: of {tried} {self.model_format} files {outcome}: drop {rung.drop:.4f}, "
             f"{rung.latency_ratio:.2f} of the fp32 latency, {rung.size_ratio:.2f} of its size"
