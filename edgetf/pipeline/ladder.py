@@ -83,7 +83,7 @@ class Climb:
         outcome = f"{rung.name} keeps {budget}" if self.met else f"none keeps {budget}, the best so far is {rung.name}"
         if rung is self.plain.rung:
             return (
-                f"ladder: all of {tried} {self.model_format} files that keep {budget} are slower than fp32, which stays"
+                f"ladder: of {tried} {self.model_format} files none keeps {budget} and is faster than fp32, which stays"
             )
         return (
             f"ladder: of {tried} {self.model_format} files {outcome}: drop {rung.drop:.4f}, "
@@ -161,18 +161,17 @@ class Ladder:
 
         Where every file so far answered wrongly, that is the dynamic one.
         """
-        start, plain, start_how = "dynamic", self.trials.plain(self.source), self._how("w8a8_dynamic")
+        name, plain, start = "dynamic", self.trials.plain(self.source), self._how("w8a8_dynamic")
         if self.climb.trials:
-            best = self.climb.chosen
-            if best.how is None:
-                return
-            start, plain, start_how = best.rung.name, best.plain, best.how
-        groups = self.trials.sensitivities(plain, start_how)
+            least = best_so_far(self.climb.rungs)
+            trial = next(trial for trial in self.climb.trials if trial.rung is least)
+            name, plain, start = least.name, trial.plain, trial.how or start
+        groups = self.trials.sensitivities(plain, start)
         count = 1
         while count < len(groups):
-            kept = tuple(name for names in list(groups.values())[:count] for name in names)
-            how = replace(start_how, keep_float=(*start_how.keep_float, *kept))
-            made = self._try(f"{start}-float-{count}", plain, how)
+            kept = tuple(path for paths in list(groups.values())[:count] for path in paths)
+            how = replace(start, keep_float=(*start.keep_float, *kept))
+            made = self._try(f"{name}-float-{count}", plain, how)
             if self.climb.settled or (made is not None and made.latency_ratio >= 1):
                 return
             count *= 2

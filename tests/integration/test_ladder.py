@@ -51,19 +51,21 @@ class Ran:
 
     @property
     def tried(self) -> list[str]:
+        """The quantized files, in order."""
         return [rung["name"] for rung in self.quantized]
 
     @property
     def quantized(self) -> list[dict[str, Any]]:
-        """Without the fp32 file, which stands on every ladder."""
-        first, *others = self.ladder["rungs"]
-        assert (first["name"], first["latency_ratio"], first["size_ratio"]) == ("fp32", 1.0, 1.0)
-        return list(others)
+        """What was measured of them; ahead of them stands the fp32 file."""
+        plain, *rungs = self.ladder["rungs"]
+        assert (plain["name"], plain["latency_ratio"]) == ("fp32", 1.0)
+        return rungs
 
-    @property
-    def faster(self) -> bool:
-        """Whether INT8 that keeps the accuracy is faster than fp32 here; with tiny models it may not be."""
-        return self.ladder["chosen"] != "fp32"
+    def keeping(self, most: float) -> list[str]:
+        """The files that lose no more than so much."""
+        drops = {rung["name"]: next(m["value"] for m in rung["metrics"] if m["name"] == "accuracy_drop")
+                 for rung in self.quantized}  # fmt: skip
+        return [name for name, drop in drops.items() if drop <= most]
 
 
 def ran(cli: Cli, recipe: Path, folder: Path, *words: str) -> Ran:
@@ -89,18 +91,15 @@ class TestKept:
     def test_is_fine(self, kept: Ran) -> None:
         assert kept.done.returncode == 0, kept.done.stderr
         assert kept.report["verdict"] == "pass"
-        outcome = (
-            "keeps accuracy_drop=0.5: drop" if kept.faster else "files that keep accuracy_drop=0.5 are slower than"
-        )
-        assert outcome in kept.done.stderr
-        slower = [rung["latency_ratio"] >= 1 for rung in kept.quantized]
-        assert kept.faster == (not all(slower))
+        chosen = kept.ladder["chosen"]
+        outcome = "none keeps accuracy_drop=0.5 and is faster than fp32" if chosen == "fp32" else f"{chosen} keeps"
+        assert f"onnx files {outcome}" in kept.done.stderr  # so small a model may be slower in INT8
 
     def test_the_file_that_it_found_is_the_variant_auto(self, kept: Ran) -> None:
         assert [variant["name"] for variant in kept.report["variants"]] == ["onnx-fp32", "onnx-auto"]
         auto, chosen = open_verified(kept.folder / "onnx-auto"), kept.ladder["chosen"]
         assert auto.spec.scheme == next(r["scheme"] for r in kept.ladder["rungs"] if r["name"] == chosen)
-        source = load(kept.folder / (f"3-ladder-onnx-{chosen}" if kept.faster else "2-export-onnx"))
+        source = load(kept.folder / ("2-export-onnx" if chosen == "fp32" else f"3-ladder-onnx-{chosen}"))
         assert auto.manifest.parents[0] == source.digest
         assert auto.model_path.read_bytes() == source.model_path.read_bytes()
 
@@ -137,8 +136,8 @@ class TestKept:
         cli("report", kept.folder, "--markdown", tmp_path / "report.md")
         text = (tmp_path / "report.md").read_text()
         assert "ladder, onnx: accuracy_drop=0.5 on the dev rows:\n\n| file | scheme | drop |" in text
-        table = text.partition("ladder, onnx")[2].splitlines()
-        line = next(line for line in table if line.startswith(f"| onnx-{kept.ladder['chosen']} |"))
+        after = text.split("ladder, onnx", 1)[1]
+        (line,) = (line for line in after.splitlines() if line.startswith(f"| onnx-{kept.ladder['chosen']} |"))
         assert "chosen" in line
 
     def test_a_second_run_makes_nothing(self, cli: Cli, kept: Ran) -> None:
@@ -245,14 +244,12 @@ class TestOutliers:
     def test_smoothing_is_reached_and_keeps_all(self, cli: Cli, recipe: Path, tmp_path: Path) -> None:
         found = ran(cli, recipe, tmp_path / "run")
         assert found.done.returncode == 0, found.done.stderr
-        assert found.ladder["met"]
-        assert found.ladder["chosen"].startswith("smooth-" if found.faster else "fp32")
+        assert found.ladder["met"] and [name for name in found.keeping(0) if name.startswith("smooth-")]
         failed = found.ladder["failed"]
         assert {"dynamic", "static-min_max", "static-percentile", "static-mse", "static-entropy"} <= set(failed)
         assert "cosine" in failed["dynamic"] and "quantization broke this model" in failed["dynamic"]
         assert "onnx-dynamic" in found.done.stdout and "refused: cosine" in " ".join(found.done.stdout.split())
-        rung = next(r for r in found.quantized if r["name"] == "smooth-dynamic")
-        assert next(m["value"] for m in rung["metrics"] if m["name"] == "accuracy_drop") <= 0
+        assert found.ladder["chosen"] in ["fp32", *found.keeping(0)]
 
     def test_where_no_rung_makes_a_file_it_says_why(self, cli: Cli, recipe: Path, tmp_path: Path) -> None:
         done = ran(cli, recipe, tmp_path / "run", 'quantize.rungs=["dynamic"]').done
@@ -264,10 +261,9 @@ class TestOutliers:
         found = ran(cli, recipe, tmp_path / "run", 'quantize.rungs=["dynamic","sensitive"]')
         assert found.done.returncode in {0, 1}, found.done.stderr
         assert found.tried and all(name.startswith("dynamic-float-") for name in found.tried)
-        chosen = load(found.folder / f"2-ladder-onnx-{found.tried[-1]}")
-        kept = chosen.spec.details["quantization"]["keep_float"]
-        assert any("attention" in name or name.endswith(".output") for name in kept)
-        assert 0.4 < chosen.spec.details["quantized_share"] < 1
+        for rung in found.quantized:
+            assert any("attention" in n or n.endswith(".output") for n in rung["quantization"]["keep_float"])
+            assert 0.4 < rung["quantized_share"] < 1
 
 
 class TestTight:
@@ -298,5 +294,5 @@ class TestTight:
     def test_a_higher_rung_keeps_it(self, cli: Cli, recipe: Path, tmp_path: Path) -> None:
         found = ran(cli, recipe, tmp_path / "run", 'quantize.rungs=["dynamic","smooth"]')
         assert found.done.returncode == 0, found.done.stderr
-        assert found.ladder["met"] and found.tried[:2] == ["dynamic", "smooth-dynamic"]
-        assert found.ladder["chosen"].startswith("smooth-" if found.faster else "fp32")
+        assert found.ladder["met"] and found.tried[0] == "dynamic"
+        assert found.keeping(0) and all(name.startswith("smooth-") for name in found.keeping(0))
