@@ -20,6 +20,7 @@ from edgetf.core.schemes import CalibrationMethod
 
 BINS = 2048
 LEVELS = 256
+NARROW = 1e-30  # what ranges over no more has no bins that float could tell apart
 PERCENTILE = 99.99  # of the values lie within the range
 _FACTORS = np.linspace(0.1, 1.0, 91)
 
@@ -33,7 +34,7 @@ def chosen_range(counts: Floats, low: float, high: float, method: CalibrationMet
     (-1.0, 2.0)
     """
     least, most = min(low, 0.0), max(high, 0.0)
-    if method == "min_max" or high == low:
+    if method == "min_max" or high - low <= NARROW:
         return least, most
     if method == "percentile":
         return percentile_range(counts, low, high)

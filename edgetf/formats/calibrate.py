@@ -9,14 +9,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from edgetf.algorithms.observers import BINS, Range, chosen_range
+from edgetf.algorithms.observers import BINS, NARROW, Range, chosen_range
 from edgetf.core.errors import ParityError
 from edgetf.core.metrics import Floats
 from edgetf.core.schemes import CalibrationMethod
 
 Seen = Callable[[], Iterator[tuple[str, Floats]]]  # every named value of every row, from the first row on
-
-NARROW = 1e-30  # what ranges over no more has no bins that float could tell apart
 
 
 def observed_ranges(seen: Seen, method: CalibrationMethod, levels: int) -> dict[str, Range]:

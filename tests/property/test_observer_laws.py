@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edgetf.algorithms.observers import _FACTORS, Floats, Range, chosen_range, squared_error
+from edgetf.algorithms.observers import _FACTORS, NARROW, Floats, Range, chosen_range, squared_error
 from edgetf.core.schemes import CalibrationMethod
-from edgetf.formats.calibrate import NARROW
 
 METHODS = st.sampled_from(get_args(CalibrationMethod))
 LEVELS = st.sampled_from([16, 256, 65_536])
@@ -47,6 +46,8 @@ def test_min_max_never_clips(values: Floats) -> None:
 @settings(deadline=None)
 def test_the_range_grows_with_the_values(values: Floats, method: CalibrationMethod, factor: float) -> None:
     counts, low, high = seen(values)
+    if high - low <= 2**13 * NARROW:  # which the factor may make too narrow
+        return
     once = chosen_range(counts, low, high, method)
     scaled = chosen_range(counts, low * factor, high * factor, method)
     np.testing.assert_allclose(scaled, np.multiply(once, factor), rtol=1e-9)
@@ -65,7 +66,7 @@ def test_seeing_everything_again_changes_nothing(values: Floats, method: Calibra
 @settings(deadline=None)
 def test_no_candidate_beats_mse(values: Floats, levels: int) -> None:
     counts, low, high = seen(values)
-    if low == high:
+    if high - low <= NARROW:
         return
     chosen = squared_error(counts, low, high, chosen_range(counts, low, high, "mse", levels), levels)
     assert chosen <= min(squared_error(counts, low, high, (low * f, high * f), levels) for f in _FACTORS)
