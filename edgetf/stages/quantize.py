@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
 from edgetf.core.artifact import Artifact, Spec
-from edgetf.core.errors import ParityError
+from edgetf.core.errors import ConfigError, ParityError
 from edgetf.core.schemes import FORMATS, Scheme
 from edgetf.formats.quantization import Feeds, GraphSummary, Quantization
 from edgetf.formats.quantize import quantize_file, stored_errors, summarize_file
@@ -30,6 +30,7 @@ def run(
     """Quantize one exported file; gives its spec and the seconds it took. `feeds` are the calibration rows.
 
     Raises:
+        ConfigError: a pattern of `keep_float` fits nothing.
         ParityError: little or nothing was quantized, it takes or gives other types than before, or the logits differ.
     """
     started = time.monotonic()
@@ -42,7 +43,7 @@ def run(
     context.report(0, 2, f"quantizing {model_format}")
     quantize_file(model_format, source.model_path, out / model_file, how, feeds)
     plain, summary = (summarize_file(model_format, path) for path in (source.model_path, out / model_file))
-    kept = sum(any(fnmatch(path, pattern) for pattern in how.keep_float) for path in plain.weighted)
+    kept = kept_in_float(how.keep_float, plain.weighted)
     found = {
         "quantized_share": quantized_share(summary, name, kept) if how.scheme != "fp16" else None,
         "quantization": how.record(),
@@ -60,6 +61,21 @@ def run(
     details["shifts"] = hold_shifts(deployed(out, model_format, how.scheme, model_file, details), golden, how.scheme)
     spec = Spec(model_format, model_file, source.spec.params, scheme=how.scheme, details=details)
     return spec, time.monotonic() - started
+
+
+def kept_in_float(patterns: Sequence[str], paths: Sequence[str]) -> int:
+    """How many of the weighted operators, named after their modules, stay in float.
+
+    Raises:
+        ConfigError: a pattern fits none of them, so that what it should spare would be quantized.
+    """
+    idle = [pattern for pattern in patterns if not any(fnmatch(path, pattern) for path in paths)]
+    if idle:
+        raise ConfigError(
+            f"quantize.keep_float: {', '.join(idle)} fits no operator with weights; allowed: patterns of names such as "
+            f"{', '.join(paths[:2])}, … {paths[-1]}"
+        )
+    return sum(any(fnmatch(path, pattern) for pattern in patterns) for path in paths)
 
 
 def quantized_share(summary: GraphSummary, name: str, kept: int = 0) -> float:

@@ -18,7 +18,7 @@ from exported import CALIBRATED, Exported, trained
 from onnx import TensorProto, helper, numpy_helper
 
 from edgetf.core.artifact import Artifact, seal
-from edgetf.core.errors import ParityError
+from edgetf.core.errors import ConfigError, ParityError
 from edgetf.core.schemes import Scheme
 from edgetf.formats.quantization import Feeds, GraphSummary, Quantization
 from edgetf.runtime.classify import Model
@@ -96,6 +96,12 @@ class TestWhole:
     def test_a_checkpoint_is_exported_first(self, source: Exported, tmp_path: Path) -> None:
         with pytest.raises(ParityError, match="quantize: got a torch artifact, allowed: onnx, tflite; export it first"):
             quantize.run(how_of("w8"), source.checkpoint, source.context, tmp_path)
+
+    def test_a_pattern_that_fits_nothing_is_refused(self, source: Exported, tmp_path: Path) -> None:
+        """What it should spare would be quantized, and nobody would know."""
+        how = how_of("w8a8_dynamic", keep_float=("*.layer.0.*", "*.layer.7.*"))
+        with pytest.raises(ConfigError, match=r"quantize.keep_float: \*\.layer\.7\.\* fits no operator with weights"):
+            quantized(source, how, tmp_path / "out")
 
     def test_what_is_to_stay_in_float_is_not_missed(self, source: Exported, tmp_path: Path) -> None:
         """More than half is told to stay; without that it would be a scheme that does not fit."""
