@@ -7,8 +7,9 @@ from rich.table import Table
 
 from edgetf.commands.output import print_json
 from edgetf.config.load import load_recipe, recipe_names
-from edgetf.core.device import device_names, load_device
+from edgetf.core.device import DeviceProfile, device_names, load_device
 from edgetf.core.errors import EXIT_FINE
+from edgetf.core.schemes import FORMATS, SCHEMES
 from edgetf.report.table import console
 
 
@@ -38,7 +39,8 @@ def recipes_command(name: str | None, as_json: bool) -> int:
 def devices_command(name: str | None, as_json: bool) -> int:
     """Every device profile, or one in full."""
     if name is not None:
-        document = load_device(name).model_dump(mode="json")
+        profile = load_device(name)
+        document = {**profile.model_dump(mode="json"), "schemes": _schemes(profile)}
         print_json(document) if as_json else print(
             yaml.safe_dump(document, sort_keys=False, allow_unicode=True), end=""
         )
@@ -55,3 +57,14 @@ def devices_command(name: str | None, as_json: bool) -> int:
         table.add_row(profile.name, reached, ", ".join(profile.runtimes), profile.description)
     console().print(table)
     return EXIT_FINE
+
+
+def _schemes(profile: DeviceProfile) -> dict[str, dict[str, str]]:
+    """How each scheme is run, by format; those that are refused are left out."""
+    found: dict[str, dict[str, str]] = {}
+    for model_format in FORMATS:
+        supports = {scheme: profile.support(model_format, scheme) for scheme in SCHEMES}
+        each: dict[str, str] = {scheme: support.how for scheme, support in supports.items() if support is not None}
+        if each:
+            found[model_format] = each
+    return found

@@ -118,3 +118,9 @@ def test_missing_extra_gives_the_install_command(board: Path, tmp_path: Path, ti
     assert compress.returncode == 4
     assert "pip install 'edgetf[compress,tflite]'" in compress.stderr
     assert "Traceback" not in compress.stderr + tflite.stderr
+
+
+def test_a_device_says_how_it_runs_each_scheme(cli: Cli) -> None:
+    host, thor = (json.loads(cli("devices", name, "--json").stdout)["schemes"] for name in ("host", "jetson_thor"))
+    assert host["onnx"]["fp8_e4m3"] == "simulated" and "fp8_e4m3" not in host["tflite"]
+    assert thor == {"onnx": {"fp32": "runs", "fp16": "runs", "w8a8": "runs", "fp8_e4m3": "runs"}}
