@@ -41,6 +41,7 @@ SCHEMES = {
     "tflite": ["w8a8_dynamic", "w8a8", "w8a16", "w8", "w4", "fp16"],
 }
 BACKENDS = {"onnx": "ort", "tflite": "litert"}
+PLAIN = "fp32, as torch writes it"
 DROP = 0.005  # that the ladder may lose
 Tree = dict[str, Any]
 
@@ -130,8 +131,9 @@ def _verdict(rows: Tree, ladder: Tree) -> Tree:
 
 
 def _peers(reference: Path) -> dict[str, Path]:
-    """What optimum and NNCF make of the fp32 file by their defaults; NNCF's calibrated by 128 training rows."""
-    return {"optimum avx512_vnni": peer(reference) / "model_quantized.onnx", **_nncf(reference)}
+    """What optimum and NNCF make by their defaults of the fp32 file that torch writes, and that file itself."""
+    made = {"optimum avx512_vnni": peer(reference) / "model_quantized.onnx", **_nncf(reference)}
+    return {PLAIN: reference / "model.onnx", **made}
 
 
 def _nncf(reference: Path) -> dict[str, Path]:
