@@ -8,9 +8,11 @@ Tree = dict[str, Any]
 LENGTHS = ("32", "128")
 COLUMNS = ("file", "accuracy", "drop (95 %)", "agreement", "McNemar p", "MB", "of fp32",
            *(f"{n} tokens" for n in LENGTHS), "quantized")  # fmt: skip
-NOTE = """Latency: medians in turns in one process, over that of fp32, which is rewritten as all of ours are. Drop and agreement:
-against the model's own fp32. The peers start from fp32 as torch writes it; NNCF is calibrated by 128 training rows.
-Files of fp8_e4m3 are simulated on this processor: their latency says nothing of hardware that has it."""
+NOTE = (
+    "Latency: medians in turns in one process, over that of fp32, which is rewritten as all of ours are. Drop and "
+    "agreement: against the model's own fp32. The peers start from fp32 as torch writes it; NNCF is calibrated by 128 rows. "
+    "Files of fp8_e4m3 are simulated on this processor: their latency says nothing of hardware that has it."
+)
 
 
 def markdown(results: Tree) -> str:
