@@ -10,8 +10,8 @@ COLUMNS = ("file", "accuracy", "drop (95 %)", "agreement", "McNemar p", "MB", "o
            *(f"{n} tokens" for n in LENGTHS), "quantized")  # fmt: skip
 NOTE = (
     "Latency: medians in turns in one process, over that of fp32, which is rewritten as all of ours are. Drop and "
-    "agreement: against the model's own fp32. The peers start from fp32 as torch writes it; NNCF is calibrated by 128 rows. "
-    "Files of fp8_e4m3 are simulated on this processor: their latency says nothing of hardware that has it."
+    "agreement: against the model's own fp32. The peers start from fp32 as torch writes it; NNCF is calibrated by 128 "
+    "rows. Files of fp8_e4m3 are simulated on this processor: their latency says nothing of hardware that has it."
 )
 
 
