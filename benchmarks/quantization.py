@@ -92,7 +92,7 @@ def _rows(report: Tree, model_format: str) -> Tree:
         for name, latency in _latencies(models, length).items():
             rows[name].setdefault("latency", {})[str(length)] = latency
     ladder = report["ladder"][0]
-    return {"files": rows, "ladder": ladder, "verdict": _verdict(rows, ladder)}
+    return {"files": rows, "ladder": ladder, "verdict": _verdict(rows, ladder, models)}
 
 
 def _latencies(models: dict[str, Tree], length: int) -> dict[str, Tree]:
@@ -112,7 +112,7 @@ def _latencies(models: dict[str, Tree], length: int) -> dict[str, Tree]:
     }
 
 
-def _verdict(rows: Tree, ladder: Tree) -> Tree:
+def _verdict(rows: Tree, ladder: Tree, models: dict[str, Tree]) -> Tree:
     """The ladder's file beside the fastest scheme picked by hand of those that lose no more."""
     kept = {
         name: np.mean([row["latency"][str(length)]["ratio"] for length in LENGTHS])
@@ -121,12 +121,12 @@ def _verdict(rows: Tree, ladder: Tree) -> Tree:
         and row["metrics"]["accuracy_drop"]["value"] <= DROP
     }  # fmt: skip
     best = min(kept, key=lambda name: kept[name])
-    own = {length: rows["auto"]["latency"][length]["ratio"] for length in map(str, LENGTHS)}
+    pair = {"fp32": models[best], "auto": models["auto"]}  # by themselves: long turns cost small models most
     return {
         "chosen": ladder["chosen"],
         "drop": rows["auto"]["metrics"]["accuracy_drop"]["value"],
         "best_by_hand": best,
-        "over_best": {length: ratio / rows[best]["latency"][length]["ratio"] for length, ratio in own.items()},
+        "over_best": {str(length): _latencies(pair, length)["auto"] for length in LENGTHS},
     }
 
 

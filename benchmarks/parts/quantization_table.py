@@ -33,11 +33,16 @@ def _model(name: str, formats: Tree) -> list[str]:
         n = files["fp32"]["metrics"]["accuracy"]["n"]
         lines += [f"## The {name} as {model_format}, n = {n:,}", "", *_head(COLUMNS)]
         lines += [_row(file, row, files["fp32"]["size_bytes"]) for file, row in files.items()]
-        over = " and ".join(f"{ratio:.3f} at {length} tokens" for length, ratio in verdict["over_best"].items())
+        over = " and ".join(_times(pair, length) for length, pair in verdict["over_best"].items())
         chosen = f"`auto` is what the ladder chose: {verdict['chosen']}, drop {verdict['drop']:.4f}."
         beside = f"Its latency over that of the fastest scheme by hand, {verdict['best_by_hand']}: {over}."
         lines += ["", f"{chosen} {beside}", ""]
     return [*lines, NOTE]
+
+
+def _times(pair: Tree, length: str) -> str:
+    low, high = pair["ratio_ci95"]
+    return f"{pair['ratio']:.3f} ({low:.3f} to {high:.3f}) at {length} tokens"
 
 
 def _row(file: str, row: Tree, whole: int) -> str:
