@@ -34,7 +34,7 @@ def refused(cli: Cli, tiny: Tiny, tmp_path: Path, *words: str) -> tuple[int, str
         (["data.max_length=4000"], "allowed: up to the teacher's"),
         (["budget={\"speedupp\": 2}"], "did you mean speedup?"),
         (["validation.devices=[\"hosst\"]"], "did you mean host?"),
-        (["quantize.schemes=[\"w4a8\"]"], "'fp32' or 'w8a8_dynamic'"),
+        (["quantize.schemes=[\"w4a8\"]"], "'fp32', 'fp16', 'w8a8_dynamic'"),
         (["distill.relation_heads=7"], "distill.relation_heads: got 7"),
         (["nonsense"], "write it as key.path=value"),
     ],
