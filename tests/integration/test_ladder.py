@@ -156,6 +156,21 @@ class TestKept:
         assert [each["name"] for each in found.report["variants"]] == ["onnx-fp32", "onnx-w8", "onnx-auto"]
 
 
+def test_training_under_rounding_is_a_rung_too(cli: Cli, tiny: Tiny, tmp_path: Path) -> None:
+    training = {"epochs": 6, "batch_size": 16, "learning_rate": 0.005, "threads": 1}
+    quantize = {"stage": "quantize", "rungs": ["qat"], "qat": {"epochs": 1, "threads": 1}}
+    stages = [{"stage": "finetune", **training}, {"stage": "export", "formats": ["onnx"]}, quantize]
+    recipe = tiny.with_(tmp_path / "qat.yaml", stages=stages, budget={})
+    found = ran(cli, recipe, tmp_path / "run", "quantize.accuracy_drop=0.9")
+    assert found.done.returncode == 0, found.done.stderr
+    assert found.tried == ["qat-dynamic", "qat-static"] and found.keeping(0.9) == found.tried
+    checkpoint = load(found.folder / "3-ladder-qat")
+    assert "dev_score_rounded" in checkpoint.spec.details["qat"]
+    assert load(found.folder / "3-ladder-qat-onnx").manifest.parents[0] == checkpoint.digest
+    again = cli(*found.words)
+    assert "done in" not in again.stderr
+
+
 def outlier(times: float, lean: float) -> Any:
     """The trained model with one channel of every head so many times as large in what attention gives, and as much
     smaller in the weights that read it: the same answers, but a range that 8 bits cannot cover. It leans to the first
