@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from edgetf.config.fields import Positive, once
 from edgetf.config.training import LossConfig, TrainingConfig
 from edgetf.core.device import Strict
-from edgetf.core.schemes import MEANINGS, CalibrationMethod, Granularity, Library, Scheme, Signedness
+from edgetf.core.schemes import MEANINGS, CalibrationMethod, Granularity, Scheme, Signedness, Writer
 
 Rung = Literal["dynamic", "static", "smooth", "sensitive", "qat"]
 NNCF_SCHEMES: tuple[Scheme, ...] = ("w8a8", "w8")
@@ -51,7 +51,7 @@ class QuantizeConfig(Strict):
     activations: Annotated[
         Literal[Signedness, "auto"], Field(description="of 8 bits; auto: what the first device is fast with")
     ] = "auto"
-    library: Annotated[Library, Field(description="that writes ONNX files; nncf: w8a8 and w8")] = "onnxruntime"
+    writer: Annotated[Writer, Field(description="that writes ONNX files; nncf: w8a8 and w8")] = "onnxruntime"
     keep_float: Annotated[
         tuple[str, ...], Field(description="patterns of modules that stay in float, such as *.layer.0.*")
     ] = ()
@@ -73,10 +73,10 @@ class QuantizeConfig(Strict):
         return self.accuracy_drop is not None or any(MEANINGS[scheme].calibrated for scheme in self.named_schemes)
 
     @model_validator(mode="after")
-    def _written_by_its_library(self) -> QuantizeConfig:
-        strange = [scheme for scheme in self.named_schemes if self.library == "nncf" and scheme not in NNCF_SCHEMES]
+    def _its_writer_writes_it(self) -> QuantizeConfig:
+        strange = [scheme for scheme in self.named_schemes if self.writer == "nncf" and scheme not in NNCF_SCHEMES]
         if strange:
-            raise ValueError(f"library: nncf does not write {', '.join(strange)}; allowed: {', '.join(NNCF_SCHEMES)}")
+            raise ValueError(f"writer: nncf does not write {', '.join(strange)}; allowed: {', '.join(NNCF_SCHEMES)}")
         return self
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from pydantic import Field
 from typing_extensions import assert_never
 
 from edgetf.config.data import DataConfig
+from edgetf.config.quantization import QuantizeConfig
 from edgetf.config.stages import FinetuneConfig, Stage, stage_name
 from edgetf.config.training import LossConfig
 from edgetf.core.device import Strict
@@ -107,6 +108,8 @@ def _no_labels(data: DataConfig, stages: Sequence[Stage]) -> list[str]:
         problems.append("data.text_pair: a vector is of one text; put both into rows of their own")
     if any(isinstance(stage, FinetuneConfig) for stage in stages):
         problems.append("finetune: sentence_embeddings has no labels to train on; drop the stage with finetune=null")
+    if any(isinstance(stage, QuantizeConfig) and stage.accuracy_drop is not None for stage in stages):
+        problems.append("quantize.accuracy_drop: sentence_embeddings has no accuracy to lose; name schemes instead")
     for name, loss in _losses(stages):
         if loss.labels:
             problems.append(f"{name}.labels: sentence_embeddings has no labels; set it to 0")

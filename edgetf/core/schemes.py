@@ -10,7 +10,7 @@ Format = Literal["onnx", "tflite"]
 Scheme = Literal["fp32", "fp16", "w8a8_dynamic", "w8a8", "w8a16", "w8", "w4", "fp8_e4m3"]
 Granularity = Literal["per_channel", "per_tensor"]
 Signedness = Literal["unsigned", "signed"]
-Library = Literal["onnxruntime", "nncf"]
+Writer = Literal["onnxruntime", "nncf"]
 CalibrationMethod = Literal["min_max", "entropy", "percentile", "mse"]
 
 GROUP = 32  # weights that share a scale in w4: per_group(32)

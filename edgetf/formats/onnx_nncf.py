@@ -40,5 +40,5 @@ def quantize_nncf(source: Path, path: Path, how: Quantization, feeds: Feeds | No
     except Exception as error:  # the library raises many kinds, none of its own
         reason = " ".join(str(error).split())[:300]
         raise ParityError(
-            f"{how.scheme}: NNCF cannot write this model ({reason}); take quantize.library=onnxruntime"
+            f"{how.scheme}: NNCF cannot write this model ({reason}); take quantize.writer=onnxruntime"
         ) from None

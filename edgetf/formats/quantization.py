@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetf.core.schemes import CalibrationMethod, Granularity, Library, Scheme, Signedness
+from edgetf.core.schemes import CalibrationMethod, Granularity, Scheme, Signedness, Writer
 
 Feed = dict[str, NDArray[np.int64]]  # named inputs of one batch, each (B, T)
 Feeds = Callable[[], Iterator[Feed]]  # calibration rows from the start, batch by batch: never all in memory
@@ -24,7 +24,7 @@ class Quantization:
     activations: Signedness = "unsigned"
     method: CalibrationMethod = "min_max"
     keep_float: tuple[str, ...] = ()
-    library: Library = "onnxruntime"  # of ONNX files
+    writer: Writer = "onnxruntime"  # of ONNX files
 
     def record(self) -> dict[str, Any]:
         """As JSON, for a key and a manifest."""

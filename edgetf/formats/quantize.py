@@ -19,7 +19,7 @@ def quantize_file(
         ParityError: the library cannot write it.
     """
     match model_format:
-        case "onnx" if how.library == "nncf":
+        case "onnx" if how.writer == "nncf":
             from edgetf.formats.onnx_nncf import quantize_nncf
 
             quantize_nncf(source, path, how, feeds)

@@ -180,7 +180,11 @@ class Ladder:
         return self.trials.quantization(scheme, method)
 
     def _try(self, name: str, plain: Artifact, how: Quantization) -> Rung | None:
-        """Make and measure a file; one that cannot be made, or that answers wrongly, is put down with why."""
+        """Make and measure a file; one that a device refuses, or that answers wrongly, is put down with why."""
+        refusal = self.trials.refusal(how)
+        if refusal is not None:
+            self.climb.failed[name] = refusal
+            return None
         try:
             made = self.trials.quantized(name, plain, how)
             rung = self.trials.measured(name, made.artifact, plain)

@@ -18,7 +18,7 @@ def quantization(
 ) -> Quantization:
     """A scheme with the settings of its stage; the `method` of calibration is the stage's too, if not given."""
     calibrated = MEANINGS[scheme].calibrated
-    by_nncf = model_format == "onnx" and scheme in NNCF_SCHEMES and stage.library == "nncf"
+    by_nncf = model_format == "onnx" and scheme in NNCF_SCHEMES and stage.writer == "nncf"
     first = next((device for device in devices if device.runtime_of(model_format)), devices[0])
     return Quantization(
         scheme,

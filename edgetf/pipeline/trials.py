@@ -48,6 +48,11 @@ class Trials:
         """A scheme as the stage and the devices of the recipe want it."""
         return quantization(self.stage, scheme, self.model_format, self.shop.devices, method)
 
+    def refusal(self, how: Quantization) -> str | None:
+        """Why a device of the recipe would not run a file in this scheme, or None."""
+        reasons = (d.refuses(self.model_format, how.scheme, how.granularity) for d in self.shop.devices)
+        return next((reason for reason in reasons if reason is not None), None)
+
     def plain(self, checkpoint: Artifact) -> Artifact:
         """The fp32 file of a checkpoint; that of the source is there already."""
         if checkpoint is self.source:
@@ -101,7 +106,8 @@ class Trials:
 
         def note() -> dict[str, Any]:
             feeds = self.shop.feeds(plain, how.scheme)
-            return sensitivities(plain, how, groups, feeds, lambda k, n: self.shop.reporter.update(k, n, "sensitivity"))
+            update = self.shop.reporter.update
+            return sensitivities(self.model_format, plain, how, groups, feeds, lambda k, n: update(k, n, "sensitivity"))
 
         config = {"how": how.record(), "calibration": self.shop.calibration_key(how.scheme)}
         found = self._note("sensitivity", config, [plain], QUANTIZE[self.model_format], note)

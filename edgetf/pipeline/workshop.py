@@ -221,7 +221,8 @@ class Workshop:
 
             return quantize.run(how, exported, self.context, out, self.feeds(exported, how.scheme))
 
-        return self.make(name, "quantize", config, [exported], QUANTIZE[exported.spec.kind], write)
+        packages = (*QUANTIZE[exported.spec.kind], *(("nncf",) if how.writer == "nncf" else ()))
+        return self.make(name, "quantize", config, [exported], packages, write)
 
     def quantization(self, stage: QuantizeConfig, scheme: Scheme, model_format: Format) -> Quantization:
         """A scheme as the stage and the devices of the recipe want it."""

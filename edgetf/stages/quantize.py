@@ -50,7 +50,7 @@ def run(
         "part_bytes": summary.part_bytes,
     }
     hold_types(summary, plain, name)
-    if how.library == "onnxruntime":  # NNCF gives what it stores other names
+    if how.writer == "onnxruntime":  # NNCF gives what it stores other names
         errors = stored_errors(model_format, source.model_path, out / model_file)
         hold_weights(errors, name, WEIGHT_ERROR_TENSOR if how.granularity == "per_tensor" else WEIGHT_ERROR)
     context.report(1, 2, "checking it in its runtime")

@@ -40,6 +40,7 @@ def groups_of(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def sensitivities(
+    model_format: Format,
     plain: Artifact,
     how: Quantization,
     groups: dict[str, tuple[str, ...]],
@@ -60,7 +61,6 @@ def sensitivities(
             tick(done, len(groups))
             others = [name for other, names in groups.items() if other != label for name in names]
             alone = replace(how, keep_float=(*how.keep_float, *others))
-            model_format: Format = "onnx" if plain.spec.kind == "onnx" else "tflite"
             quantize_file(model_format, plain.model_path, path, alone, feeds)
             answers = _answers(replace(model, model_file=str(path)), golden.texts, golden.pairs)
             found[label] = float(np.mean((answers - golden.logits) ** 2)) / variance

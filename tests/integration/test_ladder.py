@@ -171,6 +171,18 @@ def test_training_under_rounding_is_a_rung_too(cli: Cli, tiny: Tiny, tmp_path: P
     assert "done in" not in again.stderr
 
 
+def test_what_a_device_refuses_is_not_tried(cli: Cli, tiny: Tiny, tmp_path: Path) -> None:
+    training = {"epochs": 2, "batch_size": 16, "learning_rate": 0.005, "threads": 1}
+    quantize = {"stage": "quantize", "rungs": ["dynamic", "static"]}
+    stages = [{"stage": "finetune", **training}, {"stage": "export", "formats": ["onnx"]}, quantize]
+    devices = {"samples": 30, "devices": ["host", "jetson_thor"]}
+    recipe = tiny.with_(tmp_path / "thor.yaml", stages=stages, budget={}, validation=devices)
+    found = ran(cli, recipe, tmp_path / "run", "quantize.accuracy_drop=0.9")
+    assert found.tried == ["static-min_max"], found.done.stderr
+    assert found.ladder["failed"]["dynamic"].startswith("w8a8_dynamic is not run by tensorrt")
+    assert not (found.folder / "3-ladder-onnx-dynamic").exists()
+
+
 def outlier(times: float, lean: float) -> Any:
     """The trained model with one channel of every head so many times as large in what attention gives, and as much
     smaller in the weights that read it: the same answers, but a range that 8 bits cannot cover. It leans to the first

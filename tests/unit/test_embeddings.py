@@ -301,6 +301,10 @@ class TestRecipe:
         [
             ({"data": {"source": "d", "text_pair": "b"}}, "data.text_pair: a vector is of one text"),
             ({"stages": [{"stage": "finetune"}, {"stage": "export"}]}, "finetune: sentence_embeddings has no labels"),
+            (
+                {"stages": [{"stage": "export"}, {"stage": "quantize", "accuracy_drop": 0.01}]},
+                "quantize.accuracy_drop: sentence_embeddings has no accuracy to lose",
+            ),
             ({"stages": [{"stage": "distill", "labels": 0.3}, {"stage": "export"}]}, "distill.labels: sentence_emb"),
             ({"budget": {"accuracy_drop": 0.1}}, "budget.accuracy_drop: not measured for sentence_embeddings"),
             ({"task": "regression", "pooling": {}}, "pooling: for sentence_embeddings only"),

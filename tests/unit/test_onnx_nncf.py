@@ -28,7 +28,7 @@ def source() -> Exported:
 
 def made(source: Exported, folder: Path, scheme: Scheme, **settings: Any) -> Artifact:
     """What the quantize stage makes of the trained file, with all of its gates."""
-    how = Quantization(scheme, library="nncf", **settings)
+    how = Quantization(scheme, writer="nncf", **settings)
     feeds = source.feeds() if scheme == "w8a8" else None
     return seal(
         folder, stage="quantize", key="k", parents=[source.artifact], made={},
@@ -39,7 +39,7 @@ def made(source: Exported, folder: Path, scheme: Scheme, **settings: Any) -> Art
 @pytest.mark.parametrize("scheme", ["w8a8", "w8"])
 def test_a_file_is_quantized_and_answers_as_the_model_does(source: Exported, tmp_path: Path, scheme: Scheme) -> None:
     found = made(source, tmp_path / "out", scheme).spec.details
-    assert found["quantization"]["library"] == "nncf"
+    assert found["quantization"]["writer"] == "nncf"
     assert found["quantized_share"] >= 0.9
     assert found["parity"]["cosine"] > 0.99
 
@@ -53,14 +53,14 @@ def test_what_is_to_stay_in_float_does(source: Exported, tmp_path: Path) -> None
 
 
 def test_other_schemes_are_refused() -> None:
-    with pytest.raises(ValidationError, match="library: nncf does not write w4, fp16; allowed: w8a8, w8"):
-        QuantizeConfig(schemes=("w8", "w4", "fp16"), library="nncf")
+    with pytest.raises(ValidationError, match="writer: nncf does not write w4, fp16; allowed: w8a8, w8"):
+        QuantizeConfig(schemes=("w8", "w4", "fp16"), writer="nncf")
 
 
 def test_tflite_and_the_ladders_dynamic_rung_keep_their_own_writers() -> None:
-    stage, host = QuantizeConfig(accuracy_drop=0.01, library="nncf"), [load_device("host")]
-    libraries = [
-        quantization(stage, scheme, model_format, host).library
+    stage, host = QuantizeConfig(accuracy_drop=0.01, writer="nncf"), [load_device("host")]
+    writers = [
+        quantization(stage, scheme, model_format, host).writer
         for scheme, model_format in (("w8a8", "onnx"), ("w8a8_dynamic", "onnx"), ("w8a8", "tflite"))
     ]
-    assert libraries == ["nncf", "onnxruntime", "onnxruntime"]
+    assert writers == ["nncf", "onnxruntime", "onnxruntime"]
