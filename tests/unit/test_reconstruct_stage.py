@@ -12,16 +12,17 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from exported import context_of
 from numpy.typing import NDArray
 from tiny import FAMILY_NAMES, LABELS, accuracy, tiny_classifier, tiny_dataset
 from torch import Tensor, nn
 
+from edgetf.config.recipe import Recipe
 from edgetf.core.artifact import Artifact, Spec, seal
 from edgetf.models.checkpoint import WEIGHTS, copy_checkpoint, load_classifier
 from edgetf.models.families import family_of
 from edgetf.models.modules import BiasOnly, NoAttention
 from edgetf.models.slicing import feed_forwards_of, layers_of, model_shape
+from edgetf.stages.context import Context
 from edgetf.stages.importance import HIDDEN, Unit
 from edgetf.stages.reconstruct import RIDGE, reconstruct
 from edgetf.stages.shrink import Kept, narrow
@@ -64,6 +65,18 @@ def source_of(family: str) -> Artifact:
         return Spec("torch", WEIGHTS, copy_checkpoint(downloaded, out), details=context_of().input_details(0)), 0.0
 
     return seal(top / "source", stage="test", key="source", parents=(), made={}, write=copied)
+
+
+def context_of() -> Context:
+    recipe = Recipe.model_validate(
+        {
+            "name": "tiny",
+            "teacher": {"source": "somewhere"},
+            "data": {"source": "somewhere.csv", "max_length": 32},
+            "stages": [{"stage": "export", "formats": ["onnx"]}],
+        }
+    )
+    return Context(recipe, DATA, report=lambda done, total, note: None, say=lambda remark: None)
 
 
 @cache

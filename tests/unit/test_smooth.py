@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from exported import context_of
 from rounding import fake_activation, fake_weight
 from tiny import (
     FAMILY_NAMES,
@@ -21,12 +20,14 @@ from tiny import (
     random_batch,
     tiny_classifier,
     tiny_config,
+    tiny_dataset,
     tiny_split,
     torch_logits,
 )
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgetf.config.recipe import Recipe
 from edgetf.config.tasks import PoolingConfig
 from edgetf.core.artifact import Artifact, Spec, seal
 from edgetf.formats.write import write_graph
@@ -45,6 +46,7 @@ from edgetf.models.slicing import (
     narrow_heads,
 )
 from edgetf.runtime.encoder import Encoder
+from edgetf.stages.context import Context
 from edgetf.stages.smooth import run, smooth
 from edgetf.training.batches import Collator, TensorBatch, encode_split, in_order
 
@@ -266,6 +268,18 @@ class TestOutlier:
             exact = heard[0] @ output.weight.T
             rounded = fake_activation(heard[0]) @ fake_weight(output.weight).T
         return float((rounded - exact).norm() / exact.norm())
+
+
+def context_of() -> Context:
+    recipe = Recipe.model_validate(
+        {
+            "name": "tiny",
+            "teacher": {"source": "somewhere"},
+            "data": {"source": "somewhere.csv", "max_length": 32},
+            "stages": [{"stage": "export", "formats": ["onnx"]}],
+        }
+    )
+    return Context(recipe, tiny_dataset(), report=lambda done, total, note: None, say=lambda remark: None)
 
 
 class TestRun:
