@@ -45,7 +45,7 @@ def bench_command(
 ) -> int:
     """Time one file, or two in turns."""
     device = load_device(device_name)
-    if device.target != "local":
+    if not device.here:
         raise DeviceError(f"{device_name}: cannot be reached from here; use --device host")
     models = [on_device(device, model_at(each)) for each in (path, against) if each is not None]
     answer = ask_runner(

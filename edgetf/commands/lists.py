@@ -9,6 +9,7 @@ from edgetf.commands.output import print_json
 from edgetf.config.load import load_recipe, recipe_names
 from edgetf.core.device import DeviceProfile, device_names, load_device
 from edgetf.core.errors import EXIT_FINE
+from edgetf.core.reach import REACHED
 from edgetf.core.schemes import FORMATS, SCHEMES
 from edgetf.report.table import console
 
@@ -53,8 +54,7 @@ def devices_command(name: str | None, as_json: bool) -> int:
     for column in ("device", "reached", "runtimes", "description"):
         table.add_column(column)
     for profile in profiles:
-        reached = {"local": "here", "none": "not from here"}[profile.target]
-        table.add_row(profile.name, reached, ", ".join(profile.runtimes), profile.description)
+        table.add_row(profile.name, REACHED[profile.target], ", ".join(profile.runtimes), profile.description)
     console().print(table)
     return EXIT_FINE
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from edgetf.config.fields import Fraction, Positive, once
 from edgetf.config.labeller import LabellerConfig
-from edgetf.core.device import Strict
+from edgetf.core.strict import Strict
 
 
 class SplitConfig(Strict):

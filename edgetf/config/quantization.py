@@ -8,8 +8,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from edgetf.config.fields import Positive, once
 from edgetf.config.training import LossConfig, TrainingConfig
-from edgetf.core.device import Strict
 from edgetf.core.schemes import MEANINGS, CalibrationMethod, Granularity, Scheme, Signedness, Writer
+from edgetf.core.strict import Strict
 
 Rung = Literal["dynamic", "static", "smooth", "sensitive", "qat"]
 NNCF_SCHEMES: tuple[Scheme, ...] = ("w8a8", "w8")

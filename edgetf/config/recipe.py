@@ -21,8 +21,8 @@ from edgetf.config.stages import (
 from edgetf.config.student import FromTeacher, Student
 from edgetf.config.tasks import PoolingConfig, with_task_defaults, wrong_for_task
 from edgetf.core.budget import budget_problems, task_problems
-from edgetf.core.device import Strict
 from edgetf.core.schemes import Format, Granularity, Scheme
+from edgetf.core.strict import Strict
 from edgetf.core.task_names import CLASSIFICATION, TaskName
 
 AUTO = "auto"

@@ -9,8 +9,8 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from edgetf.config.fields import Positive, once
 from edgetf.config.quantization import QuantizeConfig
 from edgetf.config.training import LossConfig, TrainingConfig
-from edgetf.core.device import Strict
 from edgetf.core.schemes import Format
+from edgetf.core.strict import Strict
 
 
 class FinetuneConfig(TrainingConfig):

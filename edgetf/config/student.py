@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from edgetf.config.fields import Positive
-from edgetf.core.device import Strict
+from edgetf.core.strict import Strict
 
 
 class FromTeacher(Strict):

@@ -12,7 +12,7 @@ from edgetf.config.data import DataConfig
 from edgetf.config.quantization import QuantizeConfig
 from edgetf.config.stages import FinetuneConfig, Stage, stage_name
 from edgetf.config.training import LossConfig
-from edgetf.core.device import Strict
+from edgetf.core.strict import Strict
 from edgetf.core.task_names import TaskName
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, model_validator
 
 from edgetf.config.fields import Fraction, Positive, Weight
-from edgetf.core.device import Strict
+from edgetf.core.strict import Strict
 
 
 class TrainingConfig(Strict):

@@ -1,6 +1,7 @@
 """Device profiles: what a target can run and how it is reached. One YAML file a device, in `devices/`.
 
-Every figure carries its source; one that nobody measured or published is left out, never guessed.
+A profile of the user's own, as `edgetf devices add` writes it, stands in `own_devices()` and comes before a shipped one
+of the same name. What the hardware is, figure by figure with its source, is in `edgetf/core/hardware.py`.
 """
 
 from __future__ import annotations
@@ -9,43 +10,47 @@ import platform
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from edgetf.core.errors import ConfigError, near_match
 from edgetf.core.files import is_file, read_yaml
-from edgetf.core.places import shipped
+from edgetf.core.hardware import Hardware
+from edgetf.core.places import own_devices, shipped
 from edgetf.core.problems import explain
+from edgetf.core.reach import Adb, Emulated, Ssh, TargetKind
 from edgetf.core.schemes import Format, Granularity, Runtime, Scheme, Signedness
 from edgetf.core.support import RUNTIMES_OF, SUPPORT, Support
 
 
-class Strict(BaseModel):
-    """A frozen model that refuses unknown fields."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Fact(Strict):
-    """A figure of a device with its unit and its source (a document, or "measured")."""
-
-    value: float
-    unit: str
-    source: Annotated[str, Field(min_length=3)]
-
-
-class DeviceProfile(Strict):
+class DeviceProfile(Hardware):
     """One device."""
 
     name: str
     description: str
-    target: Annotated[Literal["local", "none"], Field(description="how it is reached: this machine, or not from here")]
+    target: Annotated[TargetKind, Field(description="how it is reached")]
+    ssh: Ssh | None = None
+    adb: Adb | None = None
+    emulated: Emulated | None = None
     architecture: Literal["x86_64", "aarch64", "any"]
     runtimes: Annotated[tuple[Runtime, ...], Field(min_length=1)]
     threads: Annotated[int, Field(ge=1, description="threads that one inference uses")] = 1
-    instructions: tuple[str, ...] = ()
     python: tuple[str, ...] = ()
-    facts: dict[str, Fact] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _says_how_it_is_reached(self) -> DeviceProfile:
+        """A target that needs a section has it, and no section is there for another target."""
+        sections = {"ssh": self.ssh, "adb": self.adb, "emulated": self.emulated}
+        for kind, section in sections.items():
+            if (section is not None) != (self.target == kind):
+                word = "missing" if section is None else "not for this target"
+                raise ValueError(f"{kind}: {word}; target is {self.target}")
+        return self
+
+    @property
+    def here(self) -> bool:
+        """Whether it is the machine that runs edgetf."""
+        return self.target == "local"
 
     def runtime_of(self, model_format: Format, scheme: Scheme = "fp32") -> Runtime | None:
         """The runtime that runs such a file here, or None."""
@@ -70,7 +75,7 @@ class DeviceProfile(Strict):
         found = SUPPORT[runtime].get(scheme)
         if found is None:
             return f"{scheme} is not run by {runtime}; allowed: {', '.join(SUPPORT[runtime])}"
-        if found.how == "simulated" and self.target != "local":
+        if found.how == "simulated" and not self.here:
             return f"{scheme} has no hardware on {self.name}, where {runtime} would compute it in float"
         capability = self.facts["compute_capability"].value if "compute_capability" in self.facts else 0.0
         if found.capability > capability:
@@ -91,8 +96,8 @@ class DeviceProfile(Strict):
 
 
 def device_names() -> list[str]:
-    """Every profile that is installed."""
-    return sorted(path.stem for path in shipped("devices").glob("*.yaml"))
+    """Every profile that is shipped, or that the user wrote."""
+    return sorted({path.stem for folder in (own_devices(), shipped("devices")) for path in folder.glob("*.yaml")})
 
 
 def load_device(name: str) -> DeviceProfile:
@@ -101,7 +106,9 @@ def load_device(name: str) -> DeviceProfile:
     Raises:
         ConfigError: unknown name, or a file that does not fit the schema.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else shipped("devices") / f"{name}.yaml"
+    own = own_devices() / f"{name}.yaml"
+    named = own if is_file(own) else shipped("devices") / f"{name}.yaml"
+    path = Path(name) if name.endswith((".yaml", ".yml")) else named
     if not is_file(path):
         raise ConfigError(f"device {name}: no such profile{near_match(name, device_names())}")
     try:

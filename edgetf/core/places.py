@@ -1,4 +1,5 @@
-"""Where recipes, devices and calibration data lie: at the top of a checkout, or inside an installed wheel."""
+"""Where recipes, devices and calibration data lie (at the top of a checkout, or inside an installed wheel), and what
+the user keeps."""
 
 from __future__ import annotations
 
@@ -21,6 +22,15 @@ def cache_folder() -> Path:
         return Path(own)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "edgetf"
+
+
+def own_devices() -> Path:
+    """Where the user's own device profiles lie: $EDGETF_DEVICES, else `edgetf/devices` in the configuration folder."""
+    own = os.environ.get("EDGETF_DEVICES")
+    if own:
+        return Path(own)
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "edgetf" / "devices"
 
 
 def checkout() -> Path | None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from edgetf.core.device import Strict
 from edgetf.core.errors import ConfigError, DataError
 from edgetf.core.files import is_file, read_yaml
 from edgetf.core.places import shipped
 from edgetf.core.problems import explain
+from edgetf.core.strict import Strict
 
 
 class DataCard(Strict):

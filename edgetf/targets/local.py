@@ -6,14 +6,23 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable
 from typing import Any
 
 from edgetf.core.errors import ArtifactError, DeviceError, EdgetfError, ParityError
 from edgetf.targets.side import runner_command
+from edgetf.targets.target import How, Tick
 
-Tick = Callable[[int, int], None]
 _ERRORS = {error.exit_code: error for error in (EdgetfError, ArtifactError, DeviceError, ParityError)}
+
+
+class Local:
+    """The machine that runs edgetf."""
+
+    how: How = "measured"
+
+    def ask(self, request: dict[str, Any], tick: Tick | None = None) -> dict[str, Any]:
+        """See `Target.ask`."""
+        return ask_runner(request, tick)
 
 
 def ask_runner(request: dict[str, Any], tick: Tick | None = None) -> dict[str, Any]:

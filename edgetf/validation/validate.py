@@ -101,7 +101,7 @@ def validate(
     model = replace(model, backend=device.runtime_of(artifact.spec.kind) or model.backend)  # type: ignore[arg-type]
     row = DeviceRow(device=device.name, threads=settings.threads)
     unavailable = device.refuses(artifact.spec.kind, artifact.spec.scheme)  # type: ignore[arg-type]
-    if unavailable is None and device.target != "local":
+    if unavailable is None and not device.here:
         unavailable = f"{device.name} cannot be reached from here"
     if unavailable is not None:
         row.how, row.why = "not_measured", [f"not measured: {unavailable}"]
