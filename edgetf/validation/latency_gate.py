@@ -26,7 +26,6 @@ from typing import Any, Literal
 import numpy as np
 
 from edgetf.core.budget import TIMED, UPPER_BOUNDS, Check, not_measured, relation
-from edgetf.core.metrics import percentile
 
 NOISE_FLOOR = {"speedup": 0.03, "latency_p50_ms": 0.05, "latency_p90_ms": 0.10, "latency_p99_ms": 0.20}
 PERCENTILES = {"latency_p50_ms": 50, "latency_p90_ms": 90, "latency_p99_ms": 99}
@@ -104,9 +103,7 @@ def misses(key: str, limit: float, value: float) -> bool:
     return value * (1 - floor) > limit if key in UPPER_BOUNDS else value * (1 + floor) < limit
 
 
-def reasons_to_retry(
-    budget: Mapping[str, float], found: Mapping[str, Reading], trusted: bool | None
-) -> list[str]:
+def reasons_to_retry(budget: Mapping[str, float], found: Mapping[str, Reading], trusted: bool | None) -> list[str]:
     """Why a run does not decide every bound on time of a budget; empty: it does.
 
     >>> reasons_to_retry({"speedup": 4.0}, {"speedup": Reading(4.0, 3.9, 4.1, 60)}, trusted=True)
@@ -161,9 +158,7 @@ def timed_checks(
     >>> timed_checks({"speedup": 4.0}, {"speedup": Reading(3.9, 3.8, 4.0, 180)}, True, 1)["speedup"].why
     'speedup: 3.9 (95 %: 3.8 to 4), wanted >= 4: kept, within the noise (floor 3 %), timed twice'
     """
-    return {
-        key: _check(key, limit, found[key], trusted, retries) for key, limit in budget.items() if key in found
-    }
+    return {key: _check(key, limit, found[key], trusted, retries) for key, limit in budget.items() if key in found}
 
 
 def _check(key: str, limit: float, reading: Reading, trusted: bool | None, retries: int) -> Check:

@@ -80,6 +80,12 @@ class DeviceRow:
     verdict: Verdict = "not_measured"
     why: list[str] = field(default_factory=list)
 
+    def unmeasured(self) -> list[str]:
+        """Why the device, or else a bound of the budget, was not measured."""
+        if self.how == "not_measured":
+            return self.why
+        return [check["why"] for check in self.checks if check["verdict"] == "not_measured"]
+
 
 def find_reference(artifact: Artifact, given: Path | None = None) -> Artifact | None:
     """The teacher's fp32 ONNX folder that the variant names, or that the caller gives; None where it is not here.

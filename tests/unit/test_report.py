@@ -19,7 +19,7 @@ from edgetf.report.cost import Counted
 from edgetf.report.document import StageResult, VariantResult, _overall, document, rows_of
 from edgetf.report.family import members_of
 from edgetf.report.markdown import rows_markdown, run_markdown
-from edgetf.report.table import add_device_row, device_table, run_tables
+from edgetf.report.table import device_table, run_tables
 from edgetf.validation.validate import DeviceRow, judged
 
 METRICS = [
@@ -148,8 +148,7 @@ def test_tables_show_every_stage_and_variant_with_its_numbers(record: dict[str, 
 
 
 def test_what_was_not_measured_is_a_dash_and_never_0() -> None:
-    table = device_table()
-    add_device_row(table, "onnx-fp32", UNMEASURED)
+    table = device_table([("onnx-fp32", UNMEASURED)])
     line = next(line for line in rendered(table).splitlines() if "board" in line)
     assert line.count("–") == 7
     assert "0" not in line
@@ -157,17 +156,15 @@ def test_what_was_not_measured_is_a_dash_and_never_0() -> None:
 
 def test_a_device_table_shows_names_as_they_are() -> None:
     """A folder may be called like a markup tag."""
-    table = device_table()
-    add_device_row(table, "[bold]", ROW)
-    assert "[bold]" in rendered(table)
+    assert "[bold]" in rendered(device_table([("[bold]", ROW)]))
 
 
 def test_markdown_has_a_row_a_variant_and_device() -> None:
     text = rows_markdown([("onnx-fp32", fast(2)), ("onnx-fp32", UNMEASURED)])
     lines = text.splitlines()
-    assert lines[2] == "| onnx-fp32 | host | 0.950 ± 0.040 | 0.0123 | 10.0 MiB | 2.00 ms | 4.50 × | pass |"
-    assert lines[3] == "| onnx-fp32 | board | – | – | – | – | – | not_measured |"
-    assert {line.count("|") for line in lines if line.startswith("|")} == {9}
+    assert lines[2] == "| onnx-fp32 | host | measured | 0.950 ± 0.040 | 0.0123 | 10.0 MiB | 2.00 ms | 4.50 × | pass |"
+    assert lines[3] == "| onnx-fp32 | board | – | – | – | – | – | – | not_measured |"
+    assert {line.count("|") for line in lines if line.startswith("|")} == {10}
 
 
 def test_markdown_says_below_why_something_failed() -> None:
@@ -182,7 +179,12 @@ def test_markdown_says_below_why_something_failed() -> None:
 def test_markdown_of_a_run_names_verdict_stages_and_commit(record: dict[str, Any]) -> None:
     text = run_markdown(record)
     assert text.startswith("# quickstart: pass\n")
-    for words in ("| distill |", "| quantize |", "| onnx-w8a8_dynamic | host |", "edgetf 0.1.0, commit abc."):
+    for words in (
+        "| distill |",
+        "| quantize |",
+        "| onnx-w8a8_dynamic | host | measured |",
+        "edgetf 0.1.0, commit abc.",
+    ):
         assert words in text, words
 
 
