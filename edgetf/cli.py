@@ -175,6 +175,32 @@ def report(
     raise typer.Exit(report_command(run, reports))
 
 
+ci = typer.Typer(no_args_is_help=True, help="Budgets as a gate of a CI.")
+app.add_typer(ci, name="ci")
+
+
+@ci.command("init")
+def ci_init(
+    board: Annotated[
+        list[str] | None,
+        typer.Option(help="hosted, emulated-arm64, raspberry-pi, jetson; repeatable. Default: the first two."),
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="A recipe's name or file.")] = "quickstart",
+    variant: Annotated[str, typer.Option(help="The variant of it that is gated.")] = "onnx-w8a8_dynamic",
+    edgetf: Annotated[
+        str, typer.Option(metavar="SPEC", help="What pip installs: a name, a folder, a wheel or a URL.")
+    ] = "edgetf",
+    out: Annotated[Path, typer.Option(help="Where workflows stand.")] = Path(".github/workflows"),
+    force: Annotated[bool, typer.Option("--force", help="Replace workflows that are there.")] = False,
+    json: Json = False,
+) -> None:
+    """Write ready-made GitHub Actions workflows."""
+    from edgetf.ci.workflows import Project
+    from edgetf.commands.ci import ci_init_command
+
+    raise typer.Exit(ci_init_command(board or [], Project(recipe, variant, edgetf), out, force, json))
+
+
 @app.command()
 def doctor(json: Json = False) -> None:
     """What is installed, what is missing, and the command that brings it."""
