@@ -11,9 +11,9 @@ from edgetf.core.errors import EXIT_FINE
 
 EDIT = {
     "hosted": "BUDGET under env: the bounds; speedup belongs to the runner's kind of processor",
-    "emulated-arm64": "BUDGET under env: instructions_ratio=1 allows as many instructions as the teacher's fp32 file",
-    "raspberry-pi": "give the board's runner the label raspberry-pi; BUDGET under env: add speedup once it was measured",
-    "jetson": "give the board's runner the label jetson; BUDGET under env: add speedup once it was measured",
+    "emulated-arm64": "BUDGET under env: instructions_ratio=1 allows as many as the teacher's fp32 file executes",
+    "raspberry-pi": "BUDGET under env: add speedup once it was measured; the board's runner has the label raspberry-pi",
+    "jetson": "BUDGET under env: add speedup once it was measured; the board's runner has the label jetson",
 }
 
 

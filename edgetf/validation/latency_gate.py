@@ -30,7 +30,6 @@ from edgetf.core.budget import TIMED, UPPER_BOUNDS, Check, not_measured, relatio
 NOISE_FLOOR = {"speedup": 0.03, "latency_p50_ms": 0.05, "latency_p90_ms": 0.10, "latency_p99_ms": 0.20}
 PERCENTILES = {"latency_p50_ms": 50, "latency_p90_ms": 90, "latency_p99_ms": 99}
 P99_SAMPLES = 100  # with fewer the 99th percentile is the largest sample, or nearly
-SCATTER = "the timings scatter{again}; end other work on this machine, fix its clock and let it cool"
 
 Standing = Literal["kept", "missed", "within"]
 Kept = Literal["first", "second", "both"]
@@ -151,29 +150,28 @@ def pooled(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any
 
 
 def timed_checks(
-    budget: Mapping[str, float], found: Mapping[str, Reading], trusted: bool | None, retries: int
+    budget: Mapping[str, float], found: Mapping[str, Reading], doubt: str | None, retries: int
 ) -> dict[str, Check]:
-    """Every bound on time of a budget that has a value, held against it.
+    """Every bound on time of a budget that has a value, held against it; `doubt` says why a run is not trusted.
 
-    >>> timed_checks({"speedup": 4.0}, {"speedup": Reading(3.9, 3.8, 4.0, 180)}, True, 1)["speedup"].why
+    >>> timed_checks({"speedup": 4.0}, {"speedup": Reading(3.9, 3.8, 4.0, 180)}, None, retries=1)["speedup"].why
     'speedup: 3.9 (95 %: 3.8 to 4), wanted >= 4: kept, within the noise (floor 3 %), timed twice'
     """
-    return {key: _check(key, limit, found[key], trusted, retries) for key, limit in budget.items() if key in found}
+    return {key: _check(key, limit, found[key], doubt, retries) for key, limit in budget.items() if key in found}
 
 
-def _check(key: str, limit: float, reading: Reading, trusted: bool | None, retries: int) -> Check:
-    if trusted is False:
-        return not_measured(key, limit, SCATTER.format(again=", and did so again when timed once more" * bool(retries)))
+def _check(key: str, limit: float, reading: Reading, doubt: str | None, retries: int) -> Check:
+    timed = "timed twice" if retries else "timed once"
+    if doubt is not None:
+        return not_measured(key, limit, f"untrusted, {timed}: {doubt}")
     if key == "latency_p99_ms" and 0 < reading.n < P99_SAMPLES:
         return not_measured(key, limit, f"{reading.n} samples, needs {P99_SAMPLES}; ask for more")
-    where = standing(key, limit, reading)
-    missed = misses(key, limit, reading.value)
-    floor = NOISE_FLOOR[key]
+    where, missed, floor = standing(key, limit, reading), misses(key, limit, reading.value), NOISE_FLOOR[key]
     noise = {"ci95": [round(reading.low, 4), round(reading.high, 4)], "floor": floor, "within": where == "within"}
-    word = "missed" if missed else "kept"
+    said = "missed" if missed else "kept"
     if where == "within":
-        word += f", within the noise (floor {100 * floor:g} %), timed {'twice' if retries else 'once'}"
-    why = f"{key}: {_shown(reading)}, wanted {relation(key)} {limit:g}: {word}"
+        said += f", within the noise (floor {100 * floor:g} %), {timed}"
+    why = f"{key}: {_shown(reading)}, wanted {relation(key)} {limit:g}: {said}"
     return Check(key, limit, reading.value, "fail" if missed else "pass", why, noise)
 
 

@@ -38,6 +38,7 @@ class Settings:
 
 APART = f"{side.BACKEND} runs in another process than the teacher's fp32 ONNX file"
 SIMULATED = "this processor computes the scheme in float, so that its milliseconds say nothing"
+SCATTER = "the timings scatter; end other work on this machine and measure again"
 EMULATED = "an emulated processor has no milliseconds; bound instructions_ratio instead"
 PREDICTED = "predicted, not measured; a prediction keeps no bound"
 UNCOUNTED = "instructions are counted on emulated devices only"
@@ -270,7 +271,8 @@ def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
         "size_ratio": reference / size if reference and size else None,
         "peak_rss_mib": row.peak_rss_bytes / MIB if row.peak_rss_bytes else None,
     }
-    timed = latency_gate.timed_checks(budget, _readings(row), row.trusted, len(row.retries))
+    doubt = SCATTER if row.trusted is False else None
+    timed = latency_gate.timed_checks(budget, _readings(row), doubt, len(row.retries))
     strict: list[Check] = check_budget(budget, values, NO_REFERENCE, _reasons(row))
     checks = [timed.get(check.key, check) for check in strict]
     why = row.problems + [check.why for check in checks]
@@ -279,7 +281,7 @@ def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
     elif row.alone and "speedup" not in budget:
         why.append(f"speedup: not measured ({row.alone})")
     if row.trusted is False:
-        why.append("untrusted: the timings scatter; end other work on this machine and measure again")
+        why.append(f"untrusted: {SCATTER}")
     if row.speedup is not None and row.speedup < 1:
         why.append(f"slower: it runs at {row.speedup:.2f} times the speed of its teacher's fp32 file")
     verdict: Verdict = "fail" if row.problems else overall([check.verdict for check in checks])
