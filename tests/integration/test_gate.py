@@ -137,7 +137,7 @@ def test_github_sees_errors_where_a_bound_is_missed(
     assert cli("validate", tiny_run.folder / VARIANT, "--github-annotations", "--json").returncode == 2
 
 
-@pytest.mark.parametrize(("bound", "code"), [("accuracy_drop=0.3", 0), ("accuracy=1", 1)])
+@pytest.mark.parametrize(("bound", "code"), [("accuracy_drop=0.3", 0), ("size_mib=0.000001", 1)])
 def test_the_steps_of_a_written_workflow_run(
     tiny_run: TinyRun, cache: Path, tmp_path: Path, bound: str, code: int
 ) -> None:
