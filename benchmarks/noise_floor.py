@@ -128,13 +128,14 @@ def table(result: dict[str, Any]) -> str:
         cells = [f"{row['file']}, {row['seq_len']} tokens", f"{row['latency_p50_ms']:.2f} ms",
                  f"{row['trusted']} of {row['rounds']}", *away, *said]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
-    machine, made = result["rows"][0]["machine"], result["made"]
+    rows, made = result["rows"], result["made"]
+    machine, loads = rows[0]["machine"], (rows[0]["load_average"][0], rows[-1]["load_average"][1])
     lines += [
         "",
-        f"Nine of ten trusted runs of {SAMPLES} samples are within the first share, in brackets the largest; percentiles "
-        "from one process to the next.",
-        f"Machine: {machine['processor']}, {machine['cores']} cores, load average {result['rows'][0]['load_average'][0]} "
-        f"to {result['rows'][-1]['load_average'][1]}. Commit {made['commit']}. Command: `{COMMAND}`.",
+        f"Nine of ten trusted runs of {SAMPLES} samples are within the first share, in brackets the largest; the "
+        "percentiles are compared from one process to the next.",
+        f"Machine: {machine['processor']}, {machine['cores']} cores, load average {loads[0]} to {loads[1]}. "
+        f"Commit {made['commit']}. Command: `{COMMAND}`.",
     ]
     return "\n".join(lines)
 

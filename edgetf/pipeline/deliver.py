@@ -69,7 +69,7 @@ def deliver_variant(
         def tick(done: int, total: int, name: str = device.name) -> None:
             report(done, total, f"rows on {name}")
 
-        # the budget says which bounds are worth a second timing; rows are kept unjudged, so that another one can be set
+        # the bounds on time say whether a second timing is worth it; rows are kept unjudged, as other bounds may change
         rows.append(judged(validate(exported, device, reference, recipe.budget, settings, tick), {}))
     measured = next((row for row in rows if row.how != "not_measured"), None)
     metrics = [Metric.from_json(record) for record in measured.metrics] if measured else []

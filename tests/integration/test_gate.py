@@ -125,6 +125,24 @@ def test_compress_can_require_that_all_was_measured(cli: Cli, tiny_run: TinyRun,
     assert "on raspberry_pi_4: not measured: " in done.stderr
 
 
+def test_a_recipes_bounds_on_time_are_timed_twice_where_that_is_needed(
+    cli: Cli, tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    """30 samples have no 99th percentile; what the other bounds cost is not measured again."""
+    run = shutil.copytree(tiny_run.folder, tmp_path / "run")
+    words = [f"recipe={tiny_run.recipe}", "budget.latency_p99_ms=10000", "--out", run, "--require-measured", "--json"]
+    done = cli("compress", *words)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert all(stage["cached"] for stage in record["stages"])
+    for variant in record["variants"]:
+        (row,) = variant["devices"]
+        assert row["retries"][0]["why"] == ["latency_p99_ms: 30 samples, needs 100"]
+        assert (len(row["retries"]), row["n"], row["verdict"]) == (1, 130, "pass")
+    again = cli("compress", *words)
+    assert "onnx-fp32: reused" in again.stderr
+
+
 def test_github_sees_errors_where_a_bound_is_missed(
     cli: Cli, tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
