@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import yaml
 from rich.table import Table
 
@@ -9,6 +11,7 @@ from edgetf.commands.output import print_json
 from edgetf.config.load import load_recipe, recipe_names
 from edgetf.core.device import DeviceProfile, device_names, load_device
 from edgetf.core.errors import EXIT_FINE
+from edgetf.core.hardware import Cores, Memory
 from edgetf.core.reach import REACHED
 from edgetf.core.schemes import FORMATS, SCHEMES
 from edgetf.report.table import console
@@ -18,9 +21,7 @@ def recipes_command(name: str | None, as_json: bool) -> int:
     """Every recipe with its stages, or one in full."""
     if name is not None:
         document = load_recipe(name).model_dump(mode="json")
-        print_json(document) if as_json else print(
-            yaml.safe_dump(document, sort_keys=False, allow_unicode=True), end=""
-        )
+        print_json(document) if as_json else print(_yaml(document), end="")
         return EXIT_FINE
     recipes = [load_recipe(each) for each in recipe_names()]
     if as_json:
@@ -42,21 +43,72 @@ def devices_command(name: str | None, as_json: bool) -> int:
     if name is not None:
         profile = load_device(name)
         document = {**profile.model_dump(mode="json"), "schemes": _schemes(profile)}
-        print_json(document) if as_json else print(
-            yaml.safe_dump(document, sort_keys=False, allow_unicode=True), end=""
-        )
+        print_json(document) if as_json else print(profile_text(document), end="")
         return EXIT_FINE
     profiles = [load_device(each) for each in device_names()]
     if as_json:
         print_json([profile.model_dump(mode="json") for profile in profiles])
         return EXIT_FINE
     table = Table()
-    for column in ("device", "reached", "runtimes", "description"):
+    for column in ("device", "reached", "runtimes", "cores", "memory", "description"):
         table.add_column(column)
     for profile in profiles:
-        table.add_row(profile.name, REACHED[profile.target], ", ".join(profile.runtimes), profile.description)
+        cores, memory = "\n".join(map(cores_cell, profile.cores)), memory_cell(profile.memory)
+        runtimes = ", ".join(profile.runtimes)
+        table.add_row(profile.name, REACHED[profile.target], runtimes, cores, memory, profile.description)
     console().print(table)
     return EXIT_FINE
+
+
+def cores_cell(cores: Cores) -> str:
+    """Cores of one kind, in a few words.
+
+    >>> cores_cell(Cores(model="Cortex-A76", count=4, clock_mhz=2400, source="a data sheet"))
+    '4 × Cortex-A76, 2.4 GHz'
+    """
+    clock = "" if cores.clock_mhz is None else f", {cores.clock_mhz / 1000:.3g} GHz"
+    return f"{cores.count} × {cores.model}{clock}"
+
+
+def memory_cell(memory: Memory | None) -> str:
+    """What is known of a memory, in a few words; nothing where nothing is.
+
+    >>> memory_cell(Memory(kind="LPDDR4X", sizes_gib=(4, 8), peak_gb_per_s=17, source="a data sheet"))
+    '4, 8 GiB LPDDR4X, 17 GB/s'
+    """
+    if memory is None:
+        return ""
+    sizes = ", ".join(f"{size:g}" for size in memory.sizes_gib)
+    words = " ".join(word for word in (f"{sizes} GiB" if sizes else "", memory.kind or "") if word)
+    return ", ".join(part for part in (words, f"{memory.peak_gb_per_s:g} GB/s" if memory.peak_gb_per_s else "") if part)
+
+
+def profile_text(document: dict[str, Any]) -> str:
+    """A profile as YAML to read: a figure a line, and no section or field that says nothing.
+
+    What stands in several lines (`notes`) comes last.
+    """
+    said = {key: _said(value) for key, value in document.items() if value not in (None, [], {})}
+    notes = said.pop("notes", None)
+    figures = _yaml(said, default_flow_style=None)
+    return figures + (_yaml({"notes": notes}) if notes else "")
+
+
+def _said(value: Any) -> Any:
+    """A section without the fields that were left open."""
+    match value:
+        case dict():
+            return {key: _said(each) for key, each in value.items() if each is not None}
+        case list():
+            return [_said(each) for each in value]
+        case _:
+            return value
+
+
+def _yaml(document: dict[str, Any], default_flow_style: bool | None = False) -> str:
+    return yaml.safe_dump(
+        document, sort_keys=False, allow_unicode=True, width=110, default_flow_style=default_flow_style
+    )
 
 
 def _schemes(profile: DeviceProfile) -> dict[str, dict[str, str]]:
