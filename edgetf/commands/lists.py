@@ -11,7 +11,7 @@ from edgetf.commands.output import print_json
 from edgetf.config.load import load_recipe, recipe_names
 from edgetf.core.device import DeviceProfile, device_names, load_device
 from edgetf.core.errors import EXIT_FINE
-from edgetf.core.hardware import Cores, Memory
+from edgetf.core.hardware import Hardware
 from edgetf.core.reach import REACHED
 from edgetf.core.schemes import FORMATS, SCHEMES
 from edgetf.report.table import console
@@ -50,57 +50,55 @@ def devices_command(name: str | None, as_json: bool) -> int:
         print_json([profile.model_dump(mode="json") for profile in profiles])
         return EXIT_FINE
     table = Table()
-    for column in ("device", "reached", "runtimes", "cores", "memory", "description"):
+    for column in ("device", "reached", "runtimes", "hardware", "description"):
         table.add_column(column)
     for profile in profiles:
-        cores, memory = "\n".join(map(cores_cell, profile.cores)), memory_cell(profile.memory)
-        runtimes = ", ".join(profile.runtimes)
-        table.add_row(profile.name, REACHED[profile.target], runtimes, cores, memory, profile.description)
+        runtimes, hardware = ", ".join(profile.runtimes), "\n".join(hardware_lines(profile))
+        table.add_row(profile.name, REACHED[profile.target], runtimes, hardware, profile.description)
     console().print(table)
     return EXIT_FINE
 
 
-def cores_cell(cores: Cores) -> str:
-    """Cores of one kind, in a few words.
+def hardware_lines(hardware: Hardware) -> list[str]:
+    """What is known of cores and memory, a line for each kind of cores and one for the memory.
 
-    >>> cores_cell(Cores(model="Cortex-A76", count=4, clock_mhz=2400, source="a data sheet"))
-    '4 × Cortex-A76, 2.4 GHz'
+    >>> from edgetf.core.hardware import Cores, Memory
+    >>> cores = Cores(model="Cortex-A76", count=4, clock_mhz=2400, source="a data sheet")
+    >>> memory = Memory(kind="LPDDR4X", sizes_gib=(4, 8), peak_gb_per_s=17, source="a data sheet")
+    >>> hardware_lines(Hardware(cores=(cores,), memory=memory))
+    ['4 × Cortex-A76, 2.4 GHz', '4, 8 GiB LPDDR4X, 17 GB/s']
     """
-    clock = "" if cores.clock_mhz is None else f", {cores.clock_mhz / 1000:.3g} GHz"
-    return f"{cores.count} × {cores.model}{clock}"
-
-
-def memory_cell(memory: Memory | None) -> str:
-    """What is known of a memory, in a few words; nothing where nothing is.
-
-    >>> memory_cell(Memory(kind="LPDDR4X", sizes_gib=(4, 8), peak_gb_per_s=17, source="a data sheet"))
-    '4, 8 GiB LPDDR4X, 17 GB/s'
-    """
-    if memory is None:
-        return ""
-    sizes = ", ".join(f"{size:g}" for size in memory.sizes_gib)
-    words = " ".join(word for word in (f"{sizes} GiB" if sizes else "", memory.kind or "") if word)
-    return ", ".join(part for part in (words, f"{memory.peak_gb_per_s:g} GB/s" if memory.peak_gb_per_s else "") if part)
+    lines = []
+    for cores in hardware.cores:
+        clock = "" if cores.clock_mhz is None else f", {cores.clock_mhz / 1000:.3g} GHz"
+        lines.append(f"{cores.count} × {cores.model}{clock}")
+    if memory := hardware.memory:
+        sizes = ", ".join(f"{size:g}" for size in memory.sizes_gib)
+        size_and_kind = " ".join(filter(None, [sizes and f"{sizes} GiB", memory.kind]))
+        bandwidth = memory.peak_gb_per_s and f"{memory.peak_gb_per_s:g} GB/s"
+        lines.append(", ".join(filter(None, [size_and_kind, bandwidth])))
+    return lines
 
 
 def profile_text(document: dict[str, Any]) -> str:
-    """A profile as YAML to read: a figure a line, and no section or field that says nothing.
-
-    What stands in several lines (`notes`) comes last.
-    """
-    said = {key: _said(value) for key, value in document.items() if value not in (None, [], {})}
+    """A profile as YAML to read: how it is reached, then a figure a line, then the notes; what is empty is left out."""
+    last = ("schemes", "notes")
+    order = [key for key in document if key not in Hardware.model_fields and key not in last]
+    order += [*Hardware.model_fields, *last]
+    said = {key: _plain(document[key]) for key in order if document[key] not in (None, [], {})}
     notes = said.pop("notes", None)
-    figures = _yaml(said, default_flow_style=None)
-    return figures + (_yaml({"notes": notes}) if notes else "")
+    return _yaml(said, default_flow_style=None) + (_yaml({"notes": notes}) if notes else "")
 
 
-def _said(value: Any) -> Any:
-    """A section without the fields that were left open."""
+def _plain(value: Any) -> Any:
+    """Without the fields that were left open, and whole numbers without a point."""
     match value:
         case dict():
-            return {key: _said(each) for key, each in value.items() if each is not None}
+            return {key: _plain(each) for key, each in value.items() if each is not None}
         case list():
-            return [_said(each) for each in value]
+            return [_plain(each) for each in value]
+        case float() if value.is_integer():
+            return int(value)
         case _:
             return value
 
