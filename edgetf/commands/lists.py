@@ -75,7 +75,7 @@ def hardware_lines(hardware: Hardware) -> list[str]:
     if memory := hardware.memory:
         sizes = ", ".join(f"{size:g}" for size in memory.sizes_gib)
         size_and_kind = " ".join(filter(None, [sizes and f"{sizes} GiB", memory.kind]))
-        bandwidth = memory.peak_gb_per_s and f"{memory.peak_gb_per_s:g} GB/s"
+        bandwidth = f"{memory.peak_gb_per_s:g} GB/s" if memory.peak_gb_per_s else ""
         lines.append(", ".join(filter(None, [size_and_kind, bandwidth])))
     return lines
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -20,7 +21,8 @@ from edgetf.core.reach import Adb, Emulated, Ssh
 
 NAMES = sorted(path.stem for path in shipped("devices").glob("*.yaml"))
 PROFILES = [pytest.param(load_device(str(shipped("devices") / f"{name}.yaml")), id=name) for name in NAMES]
-README = (Path(__file__).resolve().parents[2] / "devices" / "README.md").read_text(encoding="utf-8")
+REPOSITORY = Path(__file__).resolve().parents[2]
+README = (REPOSITORY / "devices" / "README.md").read_text(encoding="utf-8")
 
 MEASURED = re.compile(r"^measured: \w+.*\d{4}-\d\d-\d\d")
 DOCUMENT = re.compile(
@@ -174,6 +176,14 @@ def test_the_readme_lists_no_profile_that_is_gone() -> None:
     profiles = README.split("## The profiles")[1].split("## ")[0]
     named = {name for line in profiles.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line)}
     assert named == set(NAMES)
+
+
+def test_the_example_of_the_guide_is_a_profile(tmp_path: Path) -> None:
+    guide = (REPOSITORY / "docs" / "devices.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^    # ~/\.config/edgetf/devices/(\w+)\.yaml\n((?:    .*\n)+)", guide, re.MULTILINE)
+    name, text = example
+    (tmp_path / f"{name}.yaml").write_text(textwrap.dedent(text), encoding="utf-8")
+    assert load_device(str(tmp_path / f"{name}.yaml")).target == "ssh"
 
 
 class TestShown:
