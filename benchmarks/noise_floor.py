@@ -21,14 +21,14 @@ import numpy as np
 
 from edgetf.core.artifact import load
 from edgetf.core.made import made_with
-from edgetf.core.metrics import percentile, ratio_interval
+from edgetf.core.metrics import percentile
 from edgetf.core.places import cache_folder
-from edgetf.runtime.timing import is_noisy
 from edgetf.targets.local import ask_runner
 from edgetf.validation.golden import deployable_model
 from edgetf.validation.latency_gate import (
     NOISE_FLOOR,
     PERCENTILES,
+    Reading,
     pooled,
     readings,
     reasons_to_retry,
@@ -36,6 +36,8 @@ from edgetf.validation.latency_gate import (
     samples_of_retry,
     timed_checks,
 )
+from edgetf.validation.timings import Timing, timing_of
+from edgetf.validation.validate import Settings
 
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "noise_floor.json"
@@ -45,42 +47,39 @@ MARKS = ("<!-- noise floor table -->", "<!-- end of noise floor table -->")
 RUN = cache_folder() / "benchmark-runs" / "quickstart"
 FILES = (("onnx-w8a8_dynamic", 16), ("onnx-w8a8_dynamic", 64), ("teacher-onnx-fp32", 64))
 BOUNDS = {1.0: "fail", 1.1: "pass"}  # each with the verdict that would be wrong
-ROUNDS, SAMPLES = 20, 60
+ROUNDS = 20
 
 Answer = dict[str, Any]
 
 
-def take(folder: Path, seq_len: int, samples: int) -> Answer:
+def take(folder: Path, seq_len: int, samples: int, seconds: float) -> Answer:
     """A file in turns with itself, in a fresh process."""
     model = deployable_model(load(folder)).to_json()
-    request = {"do": "bench", "models": [model, model], "threads": 1, "samples": samples, "seq_len": seq_len}
-    return ask_runner({**request, "text": "a text to be timed"})
+    request = {"do": "bench", "models": [model, model], "threads": 1, "seq_len": seq_len, "text": "a text to be timed"}
+    return ask_runner({**request, "samples": samples, "seconds": seconds})
 
 
-def ratio(answer: Answer) -> float:
-    """The speed-up of the file over itself."""
-    own, other = answer["samples_ms"]
-    return percentile(other, 50) / percentile(own, 50)
+def take_two(folder: Path, seq_len: int) -> tuple[Answer, Answer]:
+    """A run, and the one that a bound within its noise would bring."""
+    asked = Settings()
+    first = take(folder, seq_len, asked.samples, asked.seconds)
+    return first, take(folder, seq_len, samples_of_retry(timing_of(first).n, {}), 0.0)
 
 
-def trusted(answer: Answer) -> bool:
-    """Whether neither of the two scatters."""
-    return not any(is_noisy(samples) for samples in answer["samples_ms"])
+def found_in(answer: Answer) -> dict[str, Reading]:
+    """The speed-up of a file over itself, as the gate reads it."""
+    timing = timing_of(answer)
+    return readings(answer["samples_ms"][0], {"speedup": timing.speedup}, timing.speedup_ci95)
 
 
 def verdict(first: Answer, second: Answer, bound: float) -> dict[str, Any]:
     """What the gate says of a bound on the speed-up, with the second run where it would have asked for one."""
     budget, answer, retries = {"speedup": bound}, first, 0
-
-    def found() -> dict[str, Any]:
-        own, other = answer["samples_ms"]
-        return readings(own, {"speedup": ratio(answer)}, ratio_interval(other, own))
-
-    if reasons_to_retry(budget, found(), trusted(first)):
-        kept = run_to_keep(trusted(first), trusted(second))
+    if reasons_to_retry(budget, found_in(first), timing_of(first).doubts):
+        kept = run_to_keep(not timing_of(first).doubts, not timing_of(second).doubts)
         answer, retries = {"first": first, "second": second, "both": pooled(first, second)}[kept], 1
-    doubt = None if trusted(answer) else "the timings scatter"
-    return {"verdict": timed_checks(budget, found(), doubt, retries)["speedup"].verdict, "retries": retries}
+    check = timed_checks(budget, found_in(answer), timing_of(answer).doubts, retries)["speedup"]
+    return {"verdict": check.verdict, "retries": retries}
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -91,19 +90,21 @@ def spread(values: list[float]) -> dict[str, float]:
 
 def measure(name: str, seq_len: int) -> dict[str, Any]:
     """One row of the table."""
-    pairs = [(take(RUN / name, seq_len, SAMPLES), take(RUN / name, seq_len, samples_of_retry(SAMPLES)))
-             for _ in range(ROUNDS)]  # fmt: skip
-    calm = [first for first, _ in pairs if trusted(first)]
-    away = [abs(ratio(first) - 1) for first in calm]
+    pairs = [take_two(RUN / name, seq_len) for _ in range(ROUNDS)]
+    calm: list[Timing] = [timing_of(first) for first, _ in pairs if not timing_of(first).doubts]
+    if not calm:
+        raise SystemExit(f"{name}: no run can be trusted; {'; '.join(timing_of(pairs[0][0]).doubts)}")
+    away = [abs(timing.speedup - 1) for timing in calm if timing.speedup]
     judged = {f"{bound:g}": [verdict(*pair, bound) for pair in pairs] for bound in BOUNDS}
     return {
         "file": name,
         "seq_len": seq_len,
-        "latency_p50_ms": round(float(np.median([percentile(first["samples_ms"][0], 50) for first in calm])), 3),
+        "median_ms": round(float(np.median([timing.latency_p50_ms for timing in calm])), 3),
+        "samples": round(float(np.median([timing.n for timing in calm]))),
         "rounds": ROUNDS,
         "trusted": len(calm),
         "speedup": {"p90": round(percentile(away, 90), 4), "max": round(max(away), 4)},
-        **{key: spread([percentile(first["samples_ms"][0], q) for first in calm]) for key, q in PERCENTILES.items()},
+        **{key: spread([getattr(timing, key) for timing in calm]) for key in PERCENTILES},
         "verdicts": {
             bound: {each: [one["verdict"] for one in found].count(each) for each in ("pass", "fail", "not_measured")}
             | {"timed_twice": sum(one["retries"] for one in found)}
@@ -125,15 +126,15 @@ def table(result: dict[str, Any]) -> str:
     for row in result["rows"]:
         away = [f"{100 * row[key]['p90']:.1f} % ({100 * row[key]['max']:.1f} %)" for key in keys]
         said = [", ".join(str(row["verdicts"][f"{b:g}"][v]) for v in ("pass", "not_measured", "fail")) for b in BOUNDS]
-        cells = [f"{row['file']}, {row['seq_len']} tokens", f"{row['latency_p50_ms']:.2f} ms",
+        cells = [f"{row['file']}, {row['seq_len']} tokens", f"{row['median_ms']:.2f} ms",
                  f"{row['trusted']} of {row['rounds']}", *away, *said]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     rows, made = result["rows"], result["made"]
     machine, loads = rows[0]["machine"], (rows[0]["load_average"][0], rows[-1]["load_average"][1])
     lines += [
         "",
-        f"Nine of ten trusted runs of {SAMPLES} samples are within the first share, in brackets the largest; the "
-        "percentiles are compared from one process to the next.",
+        "Nine of ten trusted runs are within the first share, in brackets the largest; the percentiles are compared "
+        "from one process to the next.",
         f"Machine: {machine['processor']}, {machine['cores']} cores, load average {loads[0]} to {loads[1]}. "
         f"Commit {made['commit']}. Command: `{COMMAND}`.",
     ]

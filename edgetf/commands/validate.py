@@ -10,7 +10,7 @@ from edgetf.commands.reports import Reports
 from edgetf.core.artifact import Artifact, open_verified
 from edgetf.core.budget import overall, parse_budget, task_problems
 from edgetf.core.device import load_device
-from edgetf.core.errors import EXIT_FINE, ConfigError, DeviceError
+from edgetf.core.errors import ConfigError
 from edgetf.core.made import made_with
 from edgetf.core.task_names import CLASSIFICATION
 from edgetf.report.markdown import rows_markdown
@@ -18,7 +18,7 @@ from edgetf.report.progress import Reporter
 from edgetf.report.table import console, device_table
 from edgetf.tasks import task_of
 from edgetf.tasks.task import Task
-from edgetf.validation.validate import DeviceRow, Settings, find_reference, judged, validate
+from edgetf.validation.validate import DeviceRow, Settings, find_reference, validate
 
 
 def validate_command(
@@ -26,7 +26,7 @@ def validate_command(
     devices: list[str],
     budget_words: list[str],
     reference_folder: Path | None,
-    timing: tuple[int, int, int | None],
+    timing: tuple[int, int, list[int]],
     reports: Reports,
 ) -> int:
     """Measure on every device, print, write the reports, and say by the exit code how it went."""
@@ -38,21 +38,15 @@ def validate_command(
     reference = find_reference(artifact, reference_folder)
     reporter = Reporter()
     rows: list[DeviceRow] = []
-    lost: DeviceError | None = None
     for profile in profiles:
         with reporter.step(f"{folder.name} on {profile.name}"):
-            settings = Settings(*timing)
+            threads, samples, lengths = timing
+            settings = Settings(threads, samples, next(iter(lengths), None), tuple(lengths[1:]))
 
             def tick(done: int, total: int) -> None:
                 reporter.update(done, total, "evaluation rows")
 
-            try:
-                rows.append(validate(artifact, profile, reference, budget, settings, tick))
-            except DeviceError as error:  # the other devices are measured all the same, and the reports written
-                lost = error
-                reporter.say(f"edgetf: {error}")
-                away = DeviceRow(profile.name, how="not_measured", why=[f"not measured: {error}"])
-                rows.append(judged(away, budget))
+            rows.append(validate(artifact, profile, reference, budget, settings, tick))
     if not budget:
         reporter.say("no --budget given: only correctness is judged")
     named = [(artifact.manifest.name, row) for row in rows]
@@ -77,8 +71,7 @@ def validate_command(
         for row in rows:
             for why in row.why:
                 out.print(f"{row.device}: {why}", markup=False, highlight=False)
-    code = exit_code_of(rows, reports.require_measured)
-    return lost.exit_code if lost is not None and code == EXIT_FINE else code
+    return exit_code_of(rows, reports.require_measured)
 
 
 def _task(artifact: Artifact, budget: dict[str, float]) -> Task:

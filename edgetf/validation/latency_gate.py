@@ -23,9 +23,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from edgetf.core.budget import TIMED, UPPER_BOUNDS, Check, not_measured, relation
+from edgetf.core.metrics import percentile_interval
 
 NOISE_FLOOR = {"speedup": 0.03, "latency_p50_ms": 0.05, "latency_p90_ms": 0.10, "latency_p99_ms": 0.20}
 PERCENTILES = {"latency_p50_ms": 50, "latency_p90_ms": 90, "latency_p99_ms": 99}
@@ -65,18 +64,6 @@ def readings(
     return found
 
 
-def percentile_interval(samples: Sequence[float], q: float, seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of the q-th percentile.
-
-    >>> percentile_interval([2.0] * 30, 90)
-    (2.0, 2.0)
-    """
-    array = np.asarray(samples, dtype=np.float64)
-    draws = np.random.default_rng(seed).integers(0, array.size, size=(1000, array.size))
-    found = np.percentile(array[draws], q, axis=1)
-    return (float(np.percentile(found, 2.5)), float(np.percentile(found, 97.5)))
-
-
 def standing(key: str, limit: float, reading: Reading) -> Standing:
     """Where a bound lies beside the interval, widened by the noise floor.
 
@@ -102,17 +89,17 @@ def misses(key: str, limit: float, value: float) -> bool:
     return value * (1 - floor) > limit if key in UPPER_BOUNDS else value * (1 + floor) < limit
 
 
-def reasons_to_retry(budget: Mapping[str, float], found: Mapping[str, Reading], trusted: bool | None) -> list[str]:
+def reasons_to_retry(budget: Mapping[str, float], found: Mapping[str, Reading], doubts: Sequence[str]) -> list[str]:
     """Why a run does not decide every bound on time of a budget; empty: it does.
 
-    >>> reasons_to_retry({"speedup": 4.0}, {"speedup": Reading(4.0, 3.9, 4.1, 60)}, trusted=True)
+    >>> reasons_to_retry({"speedup": 4.0}, {"speedup": Reading(4.0, 3.9, 4.1, 60)}, doubts=[])
     ['speedup: 4 (95 %: 3.9 to 4.1) is within the noise of 4']
-    >>> reasons_to_retry({"size_mib": 4.0}, {}, trusted=False)
+    >>> reasons_to_retry({"size_mib": 4.0}, {}, doubts=["the timings scatter"])
     []
     """
     timed = {key: limit for key, limit in budget.items() if key in found}
-    if timed and trusted is False:
-        return ["the timings scatter"]
+    if timed and doubts:
+        return list(doubts)
     reasons = []
     for key, limit in timed.items():
         reading = found[key]
@@ -123,9 +110,13 @@ def reasons_to_retry(budget: Mapping[str, float], found: Mapping[str, Reading], 
     return reasons
 
 
-def samples_of_retry(samples: int) -> int:
-    """How many samples the second run takes: twice as many, and enough for a 99th percentile."""
-    return max(2 * samples, P99_SAMPLES)
+def samples_of_retry(n: int, budget: Mapping[str, float]) -> int:
+    """How many samples the second run takes: twice those of the first, and enough for a 99th percentile.
+
+    >>> samples_of_retry(60, {"speedup": 4.0}), samples_of_retry(30, {"latency_p99_ms": 9.0})
+    (120, 100)
+    """
+    return max(2 * n, P99_SAMPLES if "latency_p99_ms" in budget else 0)
 
 
 def run_to_keep(first_trusted: bool | None, second_trusted: bool | None) -> Kept:
@@ -140,7 +131,7 @@ def run_to_keep(first_trusted: bool | None, second_trusted: bool | None) -> Kept
 
 
 def pooled(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """The second answer of a runner with the samples of both, round by round; each list is one model's.
+    """The second answer of a runner with the samples of both, turn by turn; each list is one model's.
 
     >>> pooled({"samples_ms": [[1.0], [3.0]]}, {"samples_ms": [[1.2], [3.3]]})
     {'samples_ms': [[1.0, 1.2], [3.0, 3.3]]}
@@ -150,20 +141,20 @@ def pooled(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any
 
 
 def timed_checks(
-    budget: Mapping[str, float], found: Mapping[str, Reading], doubt: str | None, retries: int
+    budget: Mapping[str, float], found: Mapping[str, Reading], doubts: Sequence[str], retries: int
 ) -> dict[str, Check]:
-    """Every bound on time of a budget that has a value, held against it; `doubt` says why a run is not trusted.
+    """Every bound on time of a budget that has a value, held against it; `doubts` say why it is not trusted.
 
-    >>> timed_checks({"speedup": 4.0}, {"speedup": Reading(3.9, 3.8, 4.0, 180)}, None, retries=1)["speedup"].why
+    >>> timed_checks({"speedup": 4.0}, {"speedup": Reading(3.9, 3.8, 4.0, 180)}, [], retries=1)["speedup"].why
     'speedup: 3.9 (95 %: 3.8 to 4), wanted >= 4: kept, within the noise (floor 3 %), timed twice'
     """
-    return {key: _check(key, limit, found[key], doubt, retries) for key, limit in budget.items() if key in found}
+    return {key: _check(key, limit, found[key], doubts, retries) for key, limit in budget.items() if key in found}
 
 
-def _check(key: str, limit: float, reading: Reading, doubt: str | None, retries: int) -> Check:
+def _check(key: str, limit: float, reading: Reading, doubts: Sequence[str], retries: int) -> Check:
     timed = "timed twice" if retries else "timed once"
-    if doubt is not None:
-        return not_measured(key, limit, f"untrusted, {timed}: {doubt}")
+    if doubts:
+        return not_measured(key, limit, f"untrusted, {timed}: {'; '.join(doubts)}")
     if key == "latency_p99_ms" and 0 < reading.n < P99_SAMPLES:
         return not_measured(key, limit, f"{reading.n} samples, needs {P99_SAMPLES}; ask for more")
     where, missed, floor = standing(key, limit, reading), misses(key, limit, reading.value), NOISE_FLOOR[key]

@@ -18,6 +18,7 @@ from edgetf.core.artifact import Artifact, Spec, seal
 from edgetf.core.device import DeviceProfile, load_device
 from edgetf.core.errors import ArtifactError
 from edgetf.runtime.encoder import Encoder
+from edgetf.runtime.trust import doubts
 from edgetf.targets.local import Local
 from edgetf.validation.evaluation import Evaluation, write_evaluation
 from edgetf.validation.golden import write_golden
@@ -88,7 +89,7 @@ def test_a_good_variant_is_measured_whole_and_passes(tmp_path: Path, tokenizer: 
     teacher = variant(tmp_path / "teacher-onnx-fp32", tokenizer)
     own = variant(tmp_path / f"{kind}-fp32", tokenizer, kind=kind)
     ticks: list[tuple[int, int]] = []
-    budget = {"accuracy": 0.8, "accuracy_drop": 0.0, "agreement": 1.0, "size_ratio": 0.01, "latency_p50_ms": 1000}
+    budget = {"accuracy": 0.8, "accuracy_drop": 0.0, "agreement": 1.0, "size_ratio": 0.01}
     row = validate(own, HOST, teacher, budget, QUICK, lambda done, total: ticks.append((done, total)))
     assert (row.verdict, row.problems) == ("pass", [])
     assert (row.how, row.device, row.seq_len) == ("measured", "host", MAX_LENGTH)
@@ -96,7 +97,7 @@ def test_a_good_variant_is_measured_whole_and_passes(tmp_path: Path, tokenizer: 
     assert metrics["accuracy"] == 0.95
     assert metrics["accuracy_drop"] == 0
     assert all(metric["n"] == 60 for metric in row.metrics)
-    assert row.n == len(row.samples_ms) == 30
+    assert row.n == len(row.samples_ms) >= 30
     assert row.latency_p50_ms is not None and row.latency_p90_ms is not None and row.reference is not None
     assert 0 < row.latency_p50_ms <= row.latency_p90_ms
     assert row.reference["name"] == "teacher-onnx-fp32"
@@ -118,9 +119,7 @@ def test_a_worse_variant_misses_its_budget(tmp_path: Path, tokenizer: Path) -> N
 
 
 def test_without_a_teacher_the_comparison_is_not_measured(tmp_path: Path, tokenizer: Path) -> None:
-    row = validate(
-        variant(tmp_path / "v", tokenizer), HOST, None, {"accuracy_drop": 0.02, "latency_p50_ms": 1e4}, QUICK
-    )
+    row = validate(variant(tmp_path / "v", tokenizer), HOST, None, {"accuracy_drop": 0.02, "size_mib": 1}, QUICK)
     assert row.verdict == "not_measured"
     assert [check["verdict"] for check in row.checks] == ["not_measured", "pass"]
     assert (row.metrics, row.speedup, row.reference) == ([], None, None)
@@ -131,7 +130,8 @@ def test_a_device_out_of_reach_is_not_measured(tmp_path: Path, tokenizer: Path) 
     board = DeviceProfile(name="board", description="", target="none", architecture="aarch64", runtimes=("ort",))
     row = validate(variant(tmp_path / "v", tokenizer), board, None, {"speedup": 2}, QUICK)
     assert (row.verdict, row.how, row.latency_p50_ms) == ("not_measured", "not_measured", None)
-    assert row.why == ["not measured: board cannot be reached from here"]
+    (why,) = row.why
+    assert why.startswith("not measured: board: cannot be reached from here; use --device host ")
 
 
 def test_a_device_without_the_runtime_is_not_measured(tmp_path: Path, tokenizer: Path) -> None:
@@ -213,6 +213,7 @@ class Timed(Local):
         if request["do"] == "bench":
             self.asked.append(request["samples"])
             answer["samples_ms"] = list(self.runs.pop(0))
+            answer["doubts"] = [doubts(samples, {}, 1) for samples in answer["samples_ms"]]
         return answer
 
 
@@ -260,14 +261,15 @@ def test_a_second_run_can_decide_against_a_bound(judge: Judge) -> None:
 def test_a_run_that_scatters_is_replaced_by_one_that_does_not(judge: Judge) -> None:
     row = judge({"speedup": 2.0}, Timed((SCATTERED, steady(4.0)), (steady(1.0, 120), steady(4.0, 120))))
     assert (row.verdict, row.trusted, row.n) == ("pass", True, 120)
-    assert (row.retries[0]["kept"], row.retries[0]["why"]) == ("second", ["the timings scatter"])
+    assert row.retries[0]["kept"] == "second"
+    assert row.retries[0]["why"][0].startswith("the timings scatter")
 
 
 @pytest.mark.parametrize("limit", [1.0, 100.0])
 def test_timings_that_scatter_twice_neither_pass_nor_fail(judge: Judge, limit: float) -> None:
     row = judge({"speedup": limit}, Timed((SCATTERED, steady(4.0)), (SCATTERED * 2, steady(4.0, 120))))
     assert (row.verdict, row.trusted) == ("not_measured", False)
-    assert row.checks[0]["why"].startswith("speedup: not measured (untrusted, timed twice: the timings scatter; end ")
+    assert row.checks[0]["why"].startswith("speedup: not measured (untrusted, timed twice: the timings scatter (p90 ")
 
 
 def test_a_recipe_without_a_bound_on_time_is_timed_once(judge: Judge) -> None:

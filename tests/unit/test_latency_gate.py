@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from edgetf.validation.latency_gate import (
     NOISE_FLOOR,
     P99_SAMPLES,
     Reading,
-    percentile_interval,
     pooled,
     readings,
     reasons_to_retry,
@@ -44,7 +42,7 @@ def test_a_lower_bound_is_judged_with_interval_and_floor(
 ) -> None:
     reading = Reading(value, low, high, 60)
     assert standing("speedup", 4.0, reading) == where
-    check = timed_checks({"speedup": 4.0}, {"speedup": reading}, None, retries=1)["speedup"]
+    check = timed_checks({"speedup": 4.0}, {"speedup": reading}, [], retries=1)["speedup"]
     assert check.verdict == verdict
     assert check.noise == {"ci95": [low, high], "floor": FLOOR, "within": where == "within"}
     assert ("within the noise (floor" in check.why) == (where == "within")
@@ -55,34 +53,27 @@ def test_an_upper_bound_mirrors_a_lower_one() -> None:
     reading = Reading(10.0, 9.9, 10.1, 60)
     limits = {10.1 * (1 + floor) * 1.01: "kept", 10.0: "within", 9.9 * (1 - floor) * 0.99: "missed"}
     assert {limit: standing("latency_p50_ms", limit, reading) for limit in limits} == limits
-    checks = [timed_checks({"latency_p50_ms": limit}, {"latency_p50_ms": reading}, None, 0) for limit in limits]
+    checks = [timed_checks({"latency_p50_ms": limit}, {"latency_p50_ms": reading}, [], 0) for limit in limits]
     assert [check["latency_p50_ms"].verdict for check in checks] == ["pass", "pass", "fail"]
 
 
 def test_only_what_is_open_is_timed_again() -> None:
     found = {"speedup": Reading(4.0, 3.95, 4.05, 60), "latency_p50_ms": Reading(2.0, 1.99, 2.01, 60)}
-    assert reasons_to_retry({"speedup": 2.0, "latency_p50_ms": 9.0}, found, trusted=True) == []
-    assert reasons_to_retry({"accuracy_drop": 0.02}, found, trusted=False) == []
-    (reason,) = reasons_to_retry({"speedup": 4.0, "latency_p50_ms": 9.0}, found, trusted=True)
+    assert reasons_to_retry({"speedup": 2.0, "latency_p50_ms": 9.0}, found, []) == []
+    assert reasons_to_retry({"accuracy_drop": 0.02}, found, ["other work"]) == []
+    (reason,) = reasons_to_retry({"speedup": 4.0, "latency_p50_ms": 9.0}, found, [])
     assert reason.startswith("speedup: 4 (95 %: 3.95 to 4.05) is within the noise of 4")
-    assert reasons_to_retry({"speedup": 2.0}, found, trusted=False) == ["the timings scatter"]
+    assert reasons_to_retry({"speedup": 2.0}, found, ["other work"]) == ["other work"]
 
 
 def test_a_99th_percentile_needs_a_hundred_samples() -> None:
     few = readings(steady(2.0), {"latency_p99_ms": 2.02}, None)
-    assert reasons_to_retry({"latency_p99_ms": 99.0}, few, trusted=True) == ["latency_p99_ms: 60 samples, needs 100"]
-    check = timed_checks({"latency_p99_ms": 99.0}, few, None, retries=0)["latency_p99_ms"]
+    assert reasons_to_retry({"latency_p99_ms": 99.0}, few, []) == ["latency_p99_ms: 60 samples, needs 100"]
+    check = timed_checks({"latency_p99_ms": 99.0}, few, [], retries=0)["latency_p99_ms"]
     assert (check.verdict, check.value) == ("not_measured", None)
-    assert samples_of_retry(30) >= P99_SAMPLES
+    assert samples_of_retry(30, {"latency_p99_ms": 99.0}) >= P99_SAMPLES
     enough = readings(steady(2.0, 100), {"latency_p99_ms": 2.02}, None)
-    assert timed_checks({"latency_p99_ms": 99.0}, enough, None, retries=0)["latency_p99_ms"].verdict == "pass"
-
-
-def test_the_interval_of_a_percentile_holds_its_value_and_narrows_with_samples() -> None:
-    rng = np.random.default_rng(0)
-    wide, narrow = (percentile_interval(rng.lognormal(size=n).tolist(), 50) for n in (40, 4000))
-    assert wide[0] < 1 < wide[1]
-    assert narrow[1] - narrow[0] < (wide[1] - wide[0]) / 3
+    assert timed_checks({"latency_p99_ms": 99.0}, enough, [], retries=0)["latency_p99_ms"].verdict == "pass"
 
 
 def test_runs_are_pooled_turn_by_turn() -> None:
@@ -91,7 +82,7 @@ def test_runs_are_pooled_turn_by_turn() -> None:
 
 
 def test_correctness_is_judged_whatever_the_timings_do() -> None:
-    row = DeviceRow("host", trusted=False, speedup=9.0, latency_p50_ms=1.0,
+    row = DeviceRow("host", doubts=["other work"], speedup=9.0, latency_p50_ms=1.0,
                     metrics=[{"name": "accuracy", "value": 0.9}])  # fmt: skip
     assert judged(row, {"accuracy": 0.95}).verdict == "fail"
     assert judged(row, {"accuracy": 0.85}).verdict == "pass"
