@@ -95,8 +95,13 @@ def latency_cell(row: DeviceRow, value: float | None) -> str:
 
 
 def device_cell(row: DeviceRow) -> str:
-    """A device, with how its numbers came about where they were not measured on it."""
-    return row.device if row.how in {"measured", "not_measured"} else f"{row.device} ({row.how})"
+    """A device, with how its numbers came about where they were not measured on it and its name does not say so.
+
+    >>> [device_cell(DeviceRow("raspberry_pi_4", how=how)) for how in ("measured", "predicted")]
+    ['raspberry_pi_4', 'raspberry_pi_4 (predicted)']
+    """
+    said = row.how in {"measured", "not_measured"} or row.how in row.device
+    return row.device if said else f"{row.device} ({row.how})"
 
 
 def instructions_cell(row: DeviceRow) -> str:

@@ -66,7 +66,8 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], le
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
         justify: Literal["left", "right"] = "left" if number < left or column == "verdict" else "right"
-        table.add_column(column, justify=justify, no_wrap=number < left)  # a name that is cut short names nothing
+        whole = number < left or column == "verdict"  # a name that is cut short names nothing
+        table.add_column(column, justify=justify, no_wrap=whole)
     for row in rows:
         table.add_row(*(Text(cell, style=_STYLE.get(cell, "")) for cell in row))
     return table
@@ -115,4 +116,4 @@ def _summary(record: dict[str, Any]) -> Text:
 def console() -> Console:
     """stdout, wide enough for the tables where it is not a terminal."""
     made = Console()
-    return made if made.is_terminal else Console(width=140)
+    return made if made.is_terminal else Console(width=160)
