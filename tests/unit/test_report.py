@@ -64,6 +64,7 @@ def fast(p50: float, **fields: Any) -> DeviceRow:
 
 FAILING = judged(replace(ROW, speedup=2.0), {"speedup": 4})
 UNMEASURED = judged(AWAY, {"speedup": 4})
+DOUBTED = judged(replace(ROW, doubts=["other work takes 2 of 2 cores; end it"]), {"speedup": 4})
 COUNTED, GROWN = (
     judged(DeviceRow("emulated_a72", how="emulated", size_bytes=size), {"speedup": 4, "size_mib": 1})
     for size in (1 << 20, 2 << 20)
@@ -87,10 +88,13 @@ WRONG = judged(replace(ROW, problems=["parity: moved"]), {"speedup": 4})
         ([[fast(1), COUNTED]], ("pass", "v0")),
         ([[fast(1), GROWN]], ("fail", None)),
         ([[COUNTED]], ("not_measured", None)),
+        ([[DOUBTED], [FAILING]], ("not_measured", None)),
+        ([[DOUBTED], [fast(1)]], ("pass", "v1")),
     ],
     ids=["fastest", "one passes", "all fail", "one is wrong", "fails on one device", "slowest device counts",
          "out of reach", "nothing measured", "fail outweighs", "no variants",
-         "emulated has no speed-up", "fails where emulated", "speed-up nowhere"],
+         "emulated has no speed-up", "fails where emulated", "speed-up nowhere",
+         "in doubt", "in doubt beside one that passes"],
 )  # fmt: skip
 def test_the_run_passes_with_the_fastest_variant_that_keeps_its_budget(
     variants: list[list[DeviceRow]], wanted: tuple[str, str | None]
