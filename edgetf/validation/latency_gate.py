@@ -13,7 +13,7 @@ and a bound from above mirrors it. Within the noise, or where the timings scatte
 fresh process with more samples. Whatever is then still within the noise is missed if v misses by more than the floor,
 v (1 + f) < L, and else kept; the check says so. Timings that scatter in both runs keep and miss nothing.
 
-The floors were measured with pairs of identical files, see docs/ci.md. Bounds on correctness, size and memory know no
+`benchmarks/noise_floor.py` checks the floors with pairs of identical files. Bounds on correctness, size and memory know no
 noise and are judged by `edgetf.core.budget` alone.
 """
 
