@@ -13,8 +13,8 @@ and a bound from above mirrors it. Within the noise, or where the timings scatte
 fresh process with more samples. Whatever is then still within the noise is missed if v misses by more than the floor,
 v (1 + f) < L, and else kept; the check says so. Timings that scatter in both runs keep and miss nothing.
 
-`benchmarks/noise_floor.py` checks the floors with pairs of identical files. Bounds on correctness, size and memory know no
-noise and are judged by `edgetf.core.budget` alone.
+`benchmarks/noise_floor.py` checks the floors with pairs of identical files. Bounds on correctness, size and memory know
+no noise and are judged by `edgetf.core.budget` alone.
 """
 
 from __future__ import annotations
