@@ -144,9 +144,9 @@ def test_a_recipes_bounds_on_time_are_timed_twice_where_that_is_needed(
     assert all(stage["cached"] for stage in record["stages"])
     for variant in record["variants"]:
         (row,) = variant["devices"]
-        assert row["n"] >= 100
-        assert row["verdict"] == ("pass" if row["trusted"] else "not_measured")
         assert len(row["retries"]) <= 1
+        enough = row["n"] >= 100  # unless the second run was in doubt and the first was not
+        assert row["verdict"] == ("pass" if row["trusted"] and enough else "not_measured")
     again = cli("compress", *words)
     assert "onnx-fp32: reused" in again.stderr
 
