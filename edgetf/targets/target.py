@@ -46,6 +46,10 @@ def open_target(device: DeviceProfile) -> Target:
             from edgetf.targets.local import Local
 
             return Local()
+        case "ssh" if device.ssh is not None:
+            from edgetf.targets.ssh import SshTarget
+
+            return SshTarget(device, device.ssh)
         case "ssh" | "adb" | "emulated":
             raise DeviceError(f"{device.name}: target {device.target} is not available")
         case "none":

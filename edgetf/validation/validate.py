@@ -14,6 +14,7 @@ from edgetf.core.budget import Check, Verdict, check_budget, overall
 from edgetf.core.device import DeviceProfile
 from edgetf.core.errors import ArtifactError
 from edgetf.core.metrics import Metric, percentile, ratio_interval
+from edgetf.core.support import HERE
 from edgetf.runtime.model import Model
 from edgetf.runtime.timing import is_noisy
 from edgetf.targets import side
@@ -34,6 +35,7 @@ class Settings:
 
 
 APART = f"{side.BACKEND} runs in another process than the teacher's fp32 ONNX file"
+NOT_THERE = "{} has no runtime for the teacher's fp32 ONNX file"
 SIMULATED = "this processor computes the scheme in float, so that its milliseconds say nothing"
 NO_REFERENCE = "the teacher's fp32 ONNX folder is not beside this one; give it with --reference"
 
@@ -118,7 +120,8 @@ def validate(
     if support is not None and support.how == "simulated":
         row.how = "simulated"
     else:
-        _measure_latency(row, model, artifact, reference, settings, target)
+        row.alone = _apart(model, device) if reference is not None else None
+        _measure_latency(row, model, artifact, None if row.alone else reference, settings, target)
     row.size_bytes = artifact.manifest.size_bytes
     row.reference_size_bytes = reference.manifest.size_bytes if reference else None
     return judged(row, budget)
@@ -156,11 +159,16 @@ def _measure_accuracy(
     return rows.compare(logits)
 
 
+def _apart(model: Model, device: DeviceProfile) -> str | None:
+    """Why the teacher's fp32 ONNX file cannot be timed in the same process there, or None."""
+    if model.backend == side.BACKEND:
+        return APART  # two processes at two times are no comparison
+    return None if device.runtime_of("onnx") == HERE["onnx"] else NOT_THERE.format(device.name)
+
+
 def _measure_latency(
     row: DeviceRow, model: Model, artifact: Artifact, reference: Artifact | None, settings: Settings, target: Target
 ) -> None:
-    if model.backend == side.BACKEND and reference is not None:
-        reference, row.alone = None, APART  # two processes at two times are no comparison
     models = [model] + ([deployable_model(reference)] if reference is not None else [])
     golden = golden_of(artifact)
     answer = target.ask(

@@ -30,6 +30,7 @@ LIGHT = (
     "edgetf.runtime.ort",
     "edgetf.runtime.runner",
     "edgetf.targets.local",
+    "edgetf.targets.ssh",
     "edgetf.validation.validate",
 )
 
