@@ -58,8 +58,8 @@ def runner_modules() -> list[Path]:
     """The source files of edgetf that the runner can import, those of its backends among them."""
     finder = ModuleFinder(path=[str(_ROOT)])
     finder.import_hook("edgetf.runtime.runner")
-    files = (module.__file__ for name, module in finder.modules.items() if name.split(".")[0] == "edgetf")
-    return sorted(Path(file) for file in files if file)
+    ours = (module for name, module in finder.modules.items() if name.split(".")[0] == "edgetf")
+    return sorted(Path(str(vars(module)["__file__"])) for module in ours)
 
 
 def _packages(backend: str, name: str) -> tuple[str, ...]:

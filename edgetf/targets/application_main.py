@@ -6,7 +6,6 @@ runs edgetf's runner from there. The folder gets its name when it is whole, and 
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import uuid
@@ -27,7 +26,7 @@ def unpacked(application: Path) -> Path:
     try:
         with zipfile.ZipFile(application) as archive:
             archive.extractall(part)
-        os.rename(part, place)
+        part.rename(place)
     except OSError as error:
         if not place.is_dir():  # else another was faster
             raise SystemExit(

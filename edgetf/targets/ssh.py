@@ -140,9 +140,7 @@ def _await_ready(shell: SshShell, master: subprocess.Popen[bytes]) -> None:
     while _READY not in heard:
         left = until - time.monotonic()
         if left <= 0 or not select.select([master.stdout], [], [], left)[0]:
-            raise DeviceError(
-                f"{shell.name}: did not answer within {CONNECT_SECONDS:g} s; see that it is up: {shell.hand}"
-            )
+            raise DeviceError(f"{shell.name}: no answer within {CONNECT_SECONDS:g} s; see that it is up: {shell.hand}")
         block = os.read(master.stdout.fileno(), 1 << 12)
         if not block:
             code = master.wait()

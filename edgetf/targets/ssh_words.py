@@ -13,7 +13,7 @@ _REASONS = (
     ("Host key verification failed", "its host key is not known; compare the fingerprint once by hand: {hand}"),
     ("UNPROTECTED PRIVATE KEY", "others may read the private key, so ssh does not use it; run: chmod 600 on its file"),
     ("Too many authentication failures", "it refuses to try more keys; set identity in the profile"),
-    ("Permission denied", "permission denied, no key is accepted; run: ssh-copy-id {host}, or set identity in the profile"),
+    ("Permission denied", "permission denied, no key is accepted; run: ssh-copy-id {host}, or set identity"),
     ("Connection refused", "connection refused; see that its SSH server runs and that the port is right: {hand}"),
     ("Could not resolve", "no such name on this network; see the host in the profile"),
     ("No route to host", "no route to it; see that it is on and in this network"),
