@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from edgetf import __version__
 from edgetf.core.errors import EXIT_INTERRUPTED, EdgetfError
@@ -127,12 +128,56 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Show one.")] = None
     raise typer.Exit(recipes_command(name, json))
 
 
-@app.command()
-def devices(name: Annotated[str | None, typer.Argument(help="Show one.")] = None, json: Json = False) -> None:
+class NamesBesideCommands(TyperGroup):
+    """A group whose first word is a command of it, or else a device that is shown; no word: they are listed."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the command there that shows."""
+        if not args or not (args[0] in self.commands or args[0] in ctx.help_option_names):
+            args = [SHOW, *args]
+        return super().parse_args(ctx, args)
+
+
+SHOW = "show"
+devices = typer.Typer(
+    cls=NamesBesideCommands,
+    help="List the device profiles, or show one: edgetf devices [NAME]. Add a board.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(devices, name="devices")
+
+
+@devices.command(SHOW, hidden=True)
+def devices_show(name: Annotated[str | None, typer.Argument(help="Show one.")] = None, json: Json = False) -> None:
     """List the device profiles, or show one."""
     from edgetf.commands.lists import devices_command
 
     raise typer.Exit(devices_command(name, json))
+
+
+@devices.command("add")
+def devices_add(
+    name: Annotated[str, typer.Argument(help="How it will be called.")],
+    ssh: Annotated[str, typer.Option(help="USER@HOST, or a name that ssh knows.")],
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: as ssh is configured.")] = None,
+    identity: Annotated[Path | None, typer.Option(help="A private key. Default: as ssh is configured.")] = None,
+    config: Annotated[Path | None, typer.Option(help="An ssh configuration file of its own.")] = None,
+    python: Annotated[str, typer.Option(help="The Python there.")] = "python3",
+    folder: Annotated[str, typer.Option(help="Where files go there, from its home.")] = ".cache/edgetf",
+    zipped: Annotated[
+        bool, typer.Option("--zip", help="Send the runner with its packages, for a board without pip.")
+    ] = False,
+    emulated: Annotated[
+        bool, typer.Option("--emulated", help="An emulator plays its processor: milliseconds are withheld.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write over a profile of that name.")] = False,
+    json: Json = False,
+) -> None:
+    """Ask a board what it is made of, and write its profile."""
+    from edgetf.commands.devices_add import Asked, devices_add_command
+
+    asked = Asked(name, ssh, port, identity, config, python, folder, zipped, emulated, force, json)
+    raise typer.Exit(devices_add_command(asked))
 
 
 @app.command()

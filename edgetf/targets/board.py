@@ -8,10 +8,12 @@ from __future__ import annotations
 import shlex
 from pathlib import Path, PurePosixPath
 
+from edgetf.core.device import DeviceProfile
 from edgetf.core.errors import DeviceError, EdgetfError
 from edgetf.core.files import file_sha256
-from edgetf.core.reach import RunnerKind
+from edgetf.core.reach import Adb, Ssh
 from edgetf.runtime.lease import FORSAKEN
+from edgetf.targets import side
 from edgetf.targets.delivery import deliver
 from edgetf.targets.parcel import models_of, pack
 from edgetf.targets.shell import Shell
@@ -20,15 +22,17 @@ from edgetf.targets.target import Answer, How, Request, Tick
 
 PATIENCE_SECONDS = 10.0  # the runner shows every other second that it lives
 START_SECONDS = 60.0  # a slow board unpacks and imports for so long; a dead line is seen by its own client before
+TOGETHER = frozenset({"ort", "litert"})
 _NOT_FOUND, _NOT_RUN, _KILLED = 127, 126, 137  # exit codes of a POSIX shell
 
 
 class Board:
     """A device behind a shell."""
 
-    def __init__(self, shell: Shell, folder: str, python: str, runner: RunnerKind, how: How = "measured") -> None:
+    def __init__(self, shell: Shell, device: DeviceProfile, way: Ssh | Adb, how: How = "measured") -> None:
         self.how = how
-        self._shell, self._folder, self._python, self._runner = shell, PurePosixPath(folder), python, runner
+        self._shell, self._folder = shell, PurePosixPath(way.folder)
+        self._python, self._runner, self._runtimes = way.python, way.runner, device.runtimes
         self._applications: dict[frozenset[str], Path] = {}
         self._delivered: set[PurePosixPath] = set()
 
@@ -59,6 +63,8 @@ class Board:
         from edgetf.targets.application import application_for
         from edgetf.targets.interpreter import interpreter_of
 
+        if side.BACKEND not in backends:  # one for all that live together, so that little is sent
+            backends |= TOGETHER & set(self._runtimes)
         if backends not in self._applications:
             there = interpreter_of(self._shell, self._python)
             self._applications[backends] = application_for(backends, there, self._shell.name)

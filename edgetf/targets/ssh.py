@@ -47,7 +47,7 @@ class SshTarget(Board):
 
     def __init__(self, device: DeviceProfile, ssh: Ssh) -> None:
         shell = SshShell(device.name, ssh)
-        super().__init__(shell, ssh.folder, ssh.python, ssh.runner, "emulated" if ssh.emulated else "measured")
+        super().__init__(shell, device, ssh, "emulated" if ssh.emulated else "measured")
 
 
 class SshShell:
