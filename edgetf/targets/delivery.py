@@ -15,11 +15,11 @@ from pathlib import Path, PurePosixPath
 
 from edgetf.core.errors import DeviceError
 from edgetf.core.files import file_sha256
-from edgetf.targets.shell import Done, Shell
+from edgetf.targets.shell import ANSWER_SECONDS, Done, Shell
 
 KEPT = 12  # models and runners
 UNPACKED = ".app"  # what a zip application unpacks itself to
-HASH_SECONDS = 120.0  # an SD card reads 20 MB a second
+HASH_BYTES_PER_SECOND = 5_000_000  # a slow SD card reads 10 MB a second
 _OTHER_BYTES = 65  # EX_DATAERR of sysexits.h
 _NAMED_BY_US = "^[0-9a-f]\\{16\\}\\.[a-z]*$"
 _HASH = "import hashlib,sys; print(hashlib.sha256(open(sys.argv[1],'rb').read()).hexdigest())"
@@ -41,16 +41,16 @@ def deliver(shell: Shell, python: str, files: Mapping[PurePosixPath, Path]) -> N
         _tidy(shell, folder)
 
 
-def _there(shell: Shell, python: str, folder: PurePosixPath, places: Iterable[PurePosixPath]) -> dict[str, str]:
+def _there(shell: Shell, python: str, folder: PurePosixPath, files: Mapping[PurePosixPath, Path]) -> dict[str, str]:
     """sha256 by name of those files that are there; they become the newest."""
-    names = " ".join(shlex.quote(place.name) for place in places)
-    apps = " ".join(shlex.quote(place.with_suffix(UNPACKED).name) for place in places)
+    names = " ".join(shlex.quote(place.name) for place in files)
+    apps = " ".join(shlex.quote(place.with_suffix(UNPACKED).name) for place in files)
     script = (
         f"{_digest(python)}; mkdir -p {shlex.quote(str(folder))} && cd {shlex.quote(str(folder))} || exit 1; "
         f'touch -c {names} {apps} 2>/dev/null; for n in {names}; do if [ -f "$n" ]; then echo "$n $(digest "$n")"; fi; '
         "done"
     )
-    done = shell.run(script, HASH_SECONDS)
+    done = shell.run(script, _hash_seconds(files.values()))
     if done.code != 0:
         raise DeviceError(_refused(shell, folder, done))
     pairs = (line.split() for line in done.out.splitlines())
@@ -65,7 +65,7 @@ def _send(shell: Shell, python: str, path: Path, place: PurePosixPath, digest: s
         if done.code != 0:
             raise DeviceError(_refused(shell, place.parent, done))
         check = f'{_digest(python)}; [ "$(digest {here})" = {digest} ] || exit {_OTHER_BYTES}; mv -f {here} {there}'
-        done = shell.run(check, HASH_SECONDS)
+        done = shell.run(check, _hash_seconds([path]))
     except BaseException:
         with suppress(DeviceError):
             shell.run(f"rm -f {here}")
@@ -92,6 +92,10 @@ def _tidy(shell: Shell, folder: PurePosixPath) -> None:
             f"{shell.name}: removed {len(removed)} old file(s) from {folder}, the newest {KEPT} are kept",
             file=sys.stderr,
         )
+
+
+def _hash_seconds(paths: Iterable[Path]) -> float:
+    return ANSWER_SECONDS + sum(path.stat().st_size for path in paths) / HASH_BYTES_PER_SECOND
 
 
 def _digest(python: str) -> str:

@@ -11,7 +11,7 @@ from typing import IO, Protocol
 from edgetf.core.errors import DeviceError
 from edgetf.targets.talk import Line
 
-ANSWER_SECONDS = 15.0  # for a script that has nothing to compute
+ANSWER_SECONDS = 10.0  # for a script that has nothing to compute
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,10 @@ def open_target(device: DeviceProfile) -> Target:
             from edgetf.targets.ssh import SshTarget
 
             return SshTarget(device, device.ssh)
+        case "adb" if device.adb is not None:
+            from edgetf.targets.adb import AdbTarget
+
+            return AdbTarget(device, device.adb)
         case "ssh" | "adb" | "emulated":
             raise DeviceError(f"{device.name}: target {device.target} is not available")
         case "none":

@@ -65,8 +65,7 @@ class LoopbackBoard:
 
     def runners(self) -> list[int]:
         """Runners that live on the board: they have its home."""
-        mark = f"HOME={self.home}\0".encode()
-        return [pid for pid in processes() if mark in of(pid, "environ") and _RUNNER.search(of(pid, "cmdline"))]
+        return runners_of(self.home)
 
     def empties(self, seconds: float = 10.0) -> bool:
         """Whether no runner is left within so many seconds."""
@@ -77,6 +76,22 @@ class LoopbackBoard:
 
 
 _RUNNER = re.compile(rb"python[^\0]*\0(-m\0edgetf\.runtime\.runner|[^\0]*\.pyz)")
+
+
+SLOW_RUNTIME = "import time\nprint('loading', flush=True)\ntime.sleep(120)\n"
+
+
+def package(folder: Path, code: str) -> Path:
+    """A folder with an onnxruntime that does this when it is imported."""
+    (folder / "onnxruntime").mkdir(parents=True)
+    (folder / "onnxruntime" / "__init__.py").write_text(code)
+    return folder
+
+
+def runners_of(home: Path) -> list[int]:
+    """Runners that live with that home."""
+    mark = f"HOME={home}\0".encode()
+    return [pid for pid in processes() if mark in of(pid, "environ") and _RUNNER.search(of(pid, "cmdline"))]
 
 
 def processes() -> list[int]:

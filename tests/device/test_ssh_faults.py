@@ -15,11 +15,10 @@ from pathlib import Path
 
 import pytest
 from conftest import environment
-from sshd import LoopbackBoard, free_port, loopback_board
+from sshd import SLOW_RUNTIME, LoopbackBoard, free_port, loopback_board, package
 from tiny_graphs import write_onnx
 
 SECONDS = 15.0
-SLOW = "import time\nprint('loading', flush=True)\ntime.sleep(120)\n"
 DIES = "import os, sys\nprint('the last words of a runtime', file=sys.stderr, flush=True)\nos.kill(os.getpid(), 9)\n"
 
 
@@ -78,15 +77,8 @@ def running(board: LoopbackBoard, model: Path, profile: Path) -> Iterator[tuple[
 @pytest.fixture(scope="module")
 def slow_board(folder: Path) -> Iterator[LoopbackBoard]:
     """A board whose runtime takes its time."""
-    with loopback_board(folder / "slow", packages=package(folder / "slow-packages", SLOW)) as found:
+    with loopback_board(folder / "slow", packages=package(folder / "slow-packages", SLOW_RUNTIME)) as found:
         yield found
-
-
-def package(folder: Path, code: str) -> Path:
-    """A folder with an onnxruntime that does this when it is imported."""
-    (folder / "onnxruntime").mkdir(parents=True)
-    (folder / "onnxruntime" / "__init__.py").write_text(code)
-    return folder
 
 
 def test_a_cut_connection_leaves_nothing_running(slow_board: LoopbackBoard, model: Path, tmp_path: Path) -> None:
