@@ -158,12 +158,13 @@ def devices_show(name: Annotated[str | None, typer.Argument(help="Show one.")] =
 @devices.command("add")
 def devices_add(
     name: Annotated[str, typer.Argument(help="How it will be called.")],
-    ssh: Annotated[str, typer.Option(help="USER@HOST, or a name that ssh knows.")],
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: as ssh is configured.")] = None,
+    ssh: Annotated[str | None, typer.Option(help="USER@HOST, or a name that ssh knows.")] = None,
+    adb: Annotated[str | None, typer.Option(help="A serial that `adb devices` shows.")] = None,
+    port: Annotated[int | None, typer.Option(help="Default: as ssh is configured.")] = None,
     identity: Annotated[Path | None, typer.Option(help="A private key. Default: as ssh is configured.")] = None,
     config: Annotated[Path | None, typer.Option(help="An ssh configuration file of its own.")] = None,
-    python: Annotated[str, typer.Option(help="The Python there.")] = "python3",
-    folder: Annotated[str, typer.Option(help="Where files go there, from its home.")] = ".cache/edgetf",
+    python: Annotated[str | None, typer.Option(help="The Python there. Default: python3.")] = None,
+    folder: Annotated[str | None, typer.Option(help="Where files go there. Default: .cache/edgetf.")] = None,
     zipped: Annotated[
         bool, typer.Option("--zip", help="Send the runner with its packages, for a board without pip.")
     ] = False,
@@ -174,10 +175,11 @@ def devices_add(
     json: Json = False,
 ) -> None:
     """Ask a board what it is made of, and write its profile."""
-    from edgetf.commands.devices_add import Asked, devices_add_command
+    from edgetf.commands.devices_add import devices_add_command
 
-    asked = Asked(name, ssh, port, identity, config, python, folder, zipped, emulated, force, json)
-    raise typer.Exit(devices_add_command(asked))
+    way = {"host": ssh, "serial": adb, "port": port, "identity": identity, "config": config, "python": python}
+    way |= {"folder": folder, "runner": "zip" if zipped else None, "emulated": emulated or None}
+    raise typer.Exit(devices_add_command(name, {key: value for key, value in way.items() if value}, force, json))
 
 
 @app.command()

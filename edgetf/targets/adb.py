@@ -1,4 +1,4 @@
-"""A phone or a board that the `adb` client reaches, over USB or TCP; its server is the user's own, as adb is configured.
+"""A phone or a board that the `adb` client reaches, over USB or TCP, with the user's own adb server and keys.
 
 The runner needs a CPython on the device: one of a Linux board with adbd, or of an app such as Termux that adb's shell
 may start. Python for Android's own C library finds no wheel of a runtime.

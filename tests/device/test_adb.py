@@ -185,3 +185,19 @@ def test_a_device_that_goes_away_is_an_error_and_leaves_nothing_running(
         assert runners_of(home) == []
     assert process.returncode == 4
     assert re.search("standin: (the connection was lost|no sign of life for 10 s)", said) and "Traceback" not in said
+
+
+def test_a_device_is_added_by_its_serial(
+    cli: Cli, attached: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGETF_DEVICES", str(tmp_path / "devices"))
+    adb = yaml.safe_load(attached.read_text())["adb"]
+    words = ["--adb", adb["serial"], "--python", adb["python"], "--folder", adb["folder"]]
+    done = cli("devices", "add", "phone", *words, "--json")
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert (shown["target"], shown["adb"]["serial"]) == ("adb", adb["serial"])
+    assert {"ort", "litert"} <= set(shown["runtimes"]) and shown["cores"]
+    wrong = cli("devices", "add", "other", *words, "--port", 22)
+    assert wrong.returncode == 2 and "--port: not a field" in wrong.stderr
+    assert "give one of the two" in cli("devices", "add", "other", *words, "--ssh", "pi").stderr
