@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from edgetf.core.device import DeviceProfile
 from edgetf.core.errors import DeviceError
 from edgetf.core.reach import Adb
-from edgetf.targets.board import PATIENCE_SECONDS, START_SECONDS, Board, checked, died
+from edgetf.targets.behind_shell import PATIENCE_SECONDS, START_SECONDS, BehindShell, checked, died
 from edgetf.targets.shell import ANSWER_SECONDS, Done, run_here
 from edgetf.targets.talk import Line
 
@@ -33,7 +33,7 @@ _REASONS = (
 )
 
 
-class AdbTarget(Board):
+class AdbTarget(BehindShell):
     """A device reached by adb."""
 
     def __init__(self, device: DeviceProfile, adb: Adb) -> None:

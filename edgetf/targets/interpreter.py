@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 
 from edgetf.core.errors import DeviceError
-from edgetf.targets.board import no_python
+from edgetf.targets.behind_shell import no_python
 from edgetf.targets.shell import ANSWER_SECONDS, Shell
 
 _ASK = (

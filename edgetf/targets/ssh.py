@@ -24,7 +24,7 @@ from typing import IO
 from edgetf.core.device import DeviceProfile
 from edgetf.core.errors import DeviceError
 from edgetf.core.reach import Ssh
-from edgetf.targets.board import PATIENCE_SECONDS, START_SECONDS, Board, checked, died
+from edgetf.targets.behind_shell import PATIENCE_SECONDS, START_SECONDS, BehindShell, checked, died
 from edgetf.targets.shell import ANSWER_SECONDS, Done, run_here
 from edgetf.targets.ssh_words import BROKEN, reason
 from edgetf.targets.talk import Line
@@ -42,7 +42,7 @@ _READY = b"edgetf-is-there"
 _SOCKET_PATH = 70  # longest folder for the control socket: the kernel takes 108 bytes, ssh adds some of its own
 
 
-class SshTarget(Board):
+class SshTarget(BehindShell):
     """A board reached by ssh."""
 
     def __init__(self, device: DeviceProfile, ssh: Ssh) -> None:

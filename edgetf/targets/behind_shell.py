@@ -26,7 +26,7 @@ TOGETHER = frozenset({"ort", "litert"})
 _NOT_FOUND, _NOT_RUN, _KILLED = 127, 126, 137  # exit codes of a POSIX shell
 
 
-class Board:
+class BehindShell:
     """A device behind a shell."""
 
     def __init__(self, shell: Shell, device: DeviceProfile, way: Ssh | Adb, how: How = "measured") -> None:
