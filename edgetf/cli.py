@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from edgetf import __version__
+from edgetf.commands.group import ShowGroup
 from edgetf.core.errors import EXIT_INTERRUPTED, EdgetfError
 
 app = typer.Typer(
@@ -142,28 +142,13 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Show one.")] = None
     raise typer.Exit(recipes_command(name, json))
 
 
-class NamesBesideCommands(TyperGroup):
-    """A group whose first word is a command of it, or else a device that is shown; no word: they are listed."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the command there that shows."""
-        if not args or not (args[0] in self.commands or args[0] in ctx.help_option_names):
-            args = [SHOW, *args]
-        return super().parse_args(ctx, args)
-
-
-SHOW = "show"
-devices = typer.Typer(
-    cls=NamesBesideCommands,
-    help="List the device profiles, or show one: edgetf devices [NAME]. Add a board.",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+devices = typer.Typer(cls=ShowGroup, help="List the device profiles, show one, or add a board.")
 app.add_typer(devices, name="devices")
 
 
-@devices.command(SHOW, hidden=True)
+@devices.command("show", hidden=True)
 def devices_show(name: Annotated[str | None, typer.Argument(help="Show one.")] = None, json: Json = False) -> None:
-    """List the device profiles, or show one."""
+    """List the device profiles, or show one: what `edgetf devices [NAME]` does."""
     from edgetf.commands.lists import devices_command
 
     raise typer.Exit(devices_command(name, json))

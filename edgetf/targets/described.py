@@ -19,8 +19,10 @@ _PARTS = {
     "0xd4d": "Cortex-A715", "0xd4e": "Cortex-X3", "0xd4f": "Neoverse-V2", "0xd80": "Cortex-A520",
     "0xd81": "Cortex-A720",
 }  # fmt: skip
-# Of the hundred flags of an x86 those that a kernel of a runtime asks for.
-_X86 = re.compile(r"^(sse4_[12]|avx\w*|fma|f16c|amx\w*)$")
+# Of a hundred flags those that a kernel of a runtime may ask for.
+_X86 = r"sse4_[12]|avx\w*|fma|f16c|amx\w*"
+_ARM = r"fp|fphp|asimd\w*|aes|crc32|sve\w*|sme\w*|\w*i8mm|\w*bf16"
+_DECIDE = re.compile(f"({_X86}|{_ARM})")
 _LEVELS = {("1", "Data"): "L1d", ("1", "Instruction"): "L1i", ("2", "Unified"): "L2", ("3", "Unified"): "L3"}
 _KIB = {"K": 1, "M": 1024}
 
@@ -57,18 +59,19 @@ def title_of(found: Findings) -> str:
 
 
 def _instructions(found: Findings) -> list[str]:
-    """Those that every core has, spelled as /proc/cpuinfo spells them."""
+    """Those that decide on speed and that every core has, spelled as /proc/cpuinfo spells them."""
     each = [(block.get("Features") or block.get("flags") or "").split() for block in found.cpuinfo]
     every = [flag for flag in each[0] if all(flag in others for others in each)] if each else []
-    return every if found.cpuinfo and "Features" in found.cpuinfo[0] else [flag for flag in every if _X86.match(flag)]
+    return [flag for flag in every if _DECIDE.fullmatch(flag)]
 
 
 def _cores(found: Findings, source: str) -> list[dict[str, Any]]:
+    """Kinds of cores, the fastest first."""
     kinds = Counter((_core(block), _clock(found, block["processor"])) for block in found.cpuinfo)
     return [
         {"model": model, "count": count, **({"clock_mhz": clock} if clock else {}),
          "source": f"{source}, /proc/cpuinfo" + (" and cpufreq/cpuinfo_max_freq" if clock else "")}
-        for (model, clock), count in kinds.items()
+        for (model, clock), count in sorted(kinds.items(), key=lambda kind: -(kind[0][1] or 0))
     ]  # fmt: skip
 
 
