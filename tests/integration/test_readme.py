@@ -29,13 +29,15 @@ def shown_commands(page: Path) -> list[list[str]]:
 COMMANDS = [
     pytest.param(words, id=f"{page.name}: {' '.join(words)[:60]}") for page in PAGES for words in shown_commands(page)
 ]
+ADDED = {words.values[0][3] for words in COMMANDS if words.values[0][1:3] == ["devices", "add"]}
 
 
 @pytest.fixture(scope="module")
 def options(cli: Cli) -> dict[str, str]:
     """The help text of each command."""
     names = ["compress", "validate", "bench", "infer", "recipes", "devices", "inspect", "report", "doctor"]
-    return {name: cli(name, "--help").stdout for name in names}
+    found = {name: cli(name, "--help").stdout for name in names}
+    return {**found, "devices": found["devices"] + cli("devices", "add", "--help").stdout}
 
 
 @pytest.mark.parametrize("words", COMMANDS)
@@ -46,7 +48,7 @@ def test_shown_command_is_there(words: list[str], options: dict[str, str]) -> No
         if word.startswith("--"):
             assert word in options[command]
     if "--device" in rest:
-        assert rest[rest.index("--device") + 1] in device_names()
+        assert rest[rest.index("--device") + 1] in {*device_names(), *ADDED}
     if command == "compress":
         recipe = next(word.removeprefix("recipe=") for word in rest if word.startswith("recipe="))
         if recipe in recipe_names():
