@@ -21,9 +21,11 @@ from edgetf.core.errors import EdgetfError
 from edgetf.core.made import load_average, machine
 from edgetf.runtime.backend import fitting_length
 from edgetf.runtime.classify import Model, classify
+from edgetf.runtime.counting import count
 from edgetf.runtime.encoder import TOKENIZER, Batch
 from edgetf.runtime.invariance import shifts
 from edgetf.runtime.load import load_backend
+from edgetf.runtime.selfcheck import selfcheck
 from edgetf.runtime.timing import interleaved_ms
 
 Request = dict[str, Any]
@@ -130,6 +132,14 @@ def bench(request: Request) -> dict[str, Any]:
     }
 
 
+def count_instructions(request: Request) -> dict[str, Any]:
+    """Marked inferences on one input of `seq_len` tokens, batch 1, for an emulator that counts."""
+    model = _model(request["model"])
+    session = load_backend(model.backend).load(model.folder / model.model_file, request["threads"])
+    length = fitting_length(session.lengths, request["seq_len"])
+    return count(session, timed_batch(model, request["text"], length), request["runs"])
+
+
 def invariance(request: Request) -> dict[str, Any]:
     """How far a model's answers move with batch mates and with padding."""
     model = _model(request["model"])
@@ -149,8 +159,14 @@ def main() -> int:
                 voice.say("result", **bench(request))
             case "invariance":
                 voice.say("result", **invariance(request))
+            case "count":
+                voice.say("result", **count_instructions(request))
+            case "selfcheck":
+                voice.say("result", **selfcheck())
             case other:
-                raise EdgetfError(f"runner: got do={other!r}, allowed: classify, bench, invariance")
+                raise EdgetfError(
+                    f"runner: got do={other!r}, allowed: classify, bench, invariance, count, selfcheck"
+                )
     except EdgetfError as error:
         voice.say("error", message=str(error), exit_code=error.exit_code)
         return error.exit_code

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import tempfile
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgetf.core.errors import ArtifactError, DeviceError, EdgetfError, ParityError
@@ -35,6 +36,18 @@ def ask_runner(request: dict[str, Any], tick: Tick | None = None) -> dict[str, A
     models = request.get("models") or [request.get("model") or {}]
     command = runner_command({str(model.get("backend")) for model in models})
     env = {**os.environ, "OMP_NUM_THREADS": str(request["threads"]), "TOKENIZERS_PARALLELISM": "false"}
+    return ask_process(command, env, request, tick)
+
+
+def ask_process(
+    command: Sequence[str], env: Mapping[str, str], request: dict[str, Any], tick: Tick | None = None
+) -> dict[str, Any]:
+    """Send one request to a process that is a runner, started by this command line and with this environment.
+
+    Raises:
+        EdgetfError: what the runner reported, under the same exit code.
+        DeviceError: the runner died, or what it needs is not available.
+    """
     with tempfile.TemporaryFile("w+") as noise:
         process = subprocess.Popen(
             command,

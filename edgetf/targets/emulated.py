@@ -1,0 +1,137 @@
+"""An arm64 processor that qemu-user plays on this machine: right answers and instruction counts, never milliseconds.
+
+The ordinary runner runs there under arm64 Python, with the wheels that a board would have. Before anything else the
+emulator itself is checked with products whose answers are known (edgetf.runtime.selfcheck).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from edgetf.core.device import DeviceProfile
+from edgetf.core.errors import ArtifactError, ConfigError, DeviceError
+from edgetf.core.files import is_file, read_json, write_json
+from edgetf.core.reach import Emulated
+from edgetf.runtime.counting import VARIABLE
+from edgetf.runtime.selfcheck import TOLERANCE
+from edgetf.targets.arm64_root import Root, find_root
+from edgetf.targets.board import board_folder
+from edgetf.targets.local import ask_process
+from edgetf.targets.target import Answer, How, Request, Tick
+
+NO_MILLISECONDS = "an emulated processor gives no milliseconds; ask for its instructions by `edgetf validate`"
+BACKENDS = ("ort", "litert")
+_PACKAGES = Path(__file__).resolve().parents[2]
+# This machine's own packages come last: only edgetf is taken from there, never a wheel of another processor.
+_RUN = f"import sys; sys.path.append({str(_PACKAGES)!r}); from edgetf.runtime.runner import main; sys.exit(main())"
+_KEPT = ("HOME", "TMPDIR", "USER")
+
+
+class EmulatedArm64:
+    """One emulated processor."""
+
+    how: How = "emulated"
+
+    def __init__(self, device: DeviceProfile, root: Root | None = None) -> None:
+        """`root` is where its programs come from: by default what `edgetf targets setup emulated-arm64` made.
+
+        Raises:
+            ConfigError: the profile is not one of an emulated processor.
+            DeviceError: the root is not set up.
+        """
+        if device.emulated is None:
+            raise ConfigError(f"{device.name}: target: got {device.target}, allowed: emulated")
+        self.name = device.name
+        self.emulated: Emulated = device.emulated
+        self.root = root or find_root()
+
+    def ask(self, request: Request, tick: Tick | None = None) -> Answer:
+        """See `Target.ask`; `bench` is refused, and `count` also gives `instructions`, see `counted`."""
+        if request["do"] == "bench":
+            raise DeviceError(f"{self.name}: {NO_MILLISECONDS}")
+        backend = (request.get("model") or {}).get("backend", BACKENDS[0])
+        if backend not in BACKENDS:
+            raise DeviceError(f"{self.name}: backend: got {backend}, allowed: {', '.join(BACKENDS)}")
+        self.check()
+        if request["do"] != "count":
+            return self._run(request, tick)
+        with TemporaryDirectory() as folder:
+            written = Path(folder) / "counts.json"
+            answer = self._run({**request, "threads": 1}, tick, counts=written)
+            if not is_file(written):
+                raise DeviceError(f"{self.name}: the counting plugin wrote nothing; it needs qemu 6.0 to 8.2")
+            return {**answer, "instructions": counted(read_json(written), answer["runs"])}
+
+    def check(self) -> None:
+        """Let the emulator multiply, once for each root and processor.
+
+        Raises:
+            DeviceError: its answers are wrong, so that nothing it says may be believed.
+        """
+        passed = self._board() / "checked.json"
+        if is_file(passed):
+            return
+        errors: dict[str, float] = self._run({"do": "selfcheck", "threads": 1})["errors"]
+        wrong = {name: error for name, error in errors.items() if not error <= TOLERANCE}
+        if wrong:
+            said = ", ".join(f"{name} by {error:.2g} of its largest answer" for name, error in wrong.items())
+            raise DeviceError(
+                f"{self.name}: the emulator multiplies wrongly under -cpu {self.emulated.cpu} ({said}), so nothing is "
+                "measured; name another processor in the profile, e.g. max,sve=off,sme=off"
+            )
+        write_json(passed, errors)
+
+    def _run(self, request: Request, tick: Tick | None = None, counts: Path | None = None) -> Answer:
+        """What the runner under the emulator answers."""
+        env = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        env |= {"LD_LIBRARY_PATH": self.root.libraries} if self.root.libraries else {}
+        return ask_process(self.command(_RUN, request["threads"], counts), env, request, tick)
+
+    def command(self, code: str, threads: int = 1, counts: Path | None = None) -> list[str]:
+        """The command line that runs Python `code` there; `counts` is the file that the plugin writes."""
+        root = self.root
+        guest = {
+            "PYTHONHOME": str(root.system / "usr"),
+            "PYTHONPATH": str(root.site),
+            "PYTHONNOUSERSITE": "1",
+            "LANG": "C.UTF-8",
+            "OMP_NUM_THREADS": str(threads),
+            "RAYON_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            **({VARIABLE: "1"} if counts is not None else {}),
+        }
+        own = [word for name, value in guest.items() for word in ("-E", f"{name}={value}")]
+        plugin = ["-plugin", f"{root.plugin},out={counts}"] if counts is not None else []
+        python = str(root.system / "usr" / "bin" / f"python{root.python}")
+        board = ["-cpu", self.emulated.cpu, "-L", str(self._board())]
+        return [str(root.qemu), *board, "-U", "LD_LIBRARY_PATH", *own, *plugin, python, "-c", code]
+
+    def _board(self) -> Path:
+        return board_folder(self.root.folder / "boards", self.root.system, self.emulated)
+
+
+def counted(record: dict[str, Any], runs: int) -> dict[str, Any]:
+    """Instructions of one inference, from what the plugin wrote: the median of the runs, and by class.
+
+    `spread` is how far the totals of the runs lie apart, as a share of their median.
+
+    >>> marks = [{"mark": k, "total": t, "fmla": f} for k, t, f in ((0, 10, 1), (1, 110, 41), (2, 120, 41), (3, 221, 81))]
+    >>> counted({"marks": marks}, 2)
+    {'total': 100, 'by_class': {'fmla': 40}, 'spread': 0.01, 'n': 2}
+
+    Raises:
+        ArtifactError: marks are missing.
+    """
+    at = {mark["mark"]: mark for mark in record.get("marks", [])}
+    if set(at) != set(range(2 * runs)):
+        raise ArtifactError(f"count: got {len(at)} marks, allowed: {2 * runs}; the emulator did not see every inference")
+    spans = [{name: at[2 * k + 1][name] - at[2 * k][name] for name in at[0] if name != "mark"} for k in range(runs)]
+    totals = [span["total"] for span in spans]
+    middle = {name: int(median(span[name] for span in spans)) for name in spans[0]}
+    total = middle.pop("total")
+    return {"total": total, "by_class": middle, "spread": round((max(totals) - min(totals)) / total, 6), "n": runs}
