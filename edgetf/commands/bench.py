@@ -17,6 +17,7 @@ from edgetf.report.words import milliseconds
 from edgetf.runtime.classify import Model
 from edgetf.runtime.timing import is_noisy
 from edgetf.targets.local import ask_runner
+from edgetf.targets.target import NO_MILLISECONDS
 from edgetf.validation.golden import deployable_model
 
 BACKENDS = {".onnx": "ort", ".tflite": "litert"}
@@ -45,6 +46,8 @@ def bench_command(
 ) -> int:
     """Time one file, or two in turns."""
     device = load_device(device_name)
+    if device.target == "emulated":
+        raise DeviceError(f"{device_name}: {NO_MILLISECONDS}")
     if not device.here:
         raise DeviceError(f"{device_name}: cannot be reached from here; use --device host")
     models = [on_device(device, model_at(each)) for each in (path, against) if each is not None]

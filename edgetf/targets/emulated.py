@@ -22,9 +22,8 @@ from edgetf.runtime.selfcheck import TOLERANCE
 from edgetf.targets.arm64_root import Root, find_root
 from edgetf.targets.board import board_folder
 from edgetf.targets.local import ask_process
-from edgetf.targets.target import Answer, How, Request, Tick
+from edgetf.targets.target import NO_MILLISECONDS, Answer, How, Request, Tick
 
-NO_MILLISECONDS = "an emulated processor gives no milliseconds; ask for its instructions by `edgetf validate`"
 BACKENDS = ("ort", "litert")
 _PACKAGES = Path(__file__).resolve().parents[2]
 # This machine's own packages come last: only edgetf is taken from there, never a wheel of another processor.

@@ -36,6 +36,7 @@ class Settings:
 
 APART = f"{side.BACKEND} runs in another process than the teacher's fp32 ONNX file"
 SIMULATED = "this processor computes the scheme in float, so that its milliseconds say nothing"
+EMULATED = "an emulated processor gives no milliseconds and no memory; ask for instructions"
 NO_REFERENCE = "the teacher's fp32 ONNX folder is not beside this one; give it with --reference"
 
 
@@ -60,7 +61,11 @@ class DeviceRow:
     load_ms: float | None = None
     first_ms: float | None = None
     peak_rss_bytes: int | None = None
-    instructions: int | None = None
+    instructions: int | None = None  # of one inference; these five where the processor is emulated
+    instructions_by_class: dict[str, int] = field(default_factory=dict)
+    reference_instructions: int | None = None
+    instructions_ratio: float | None = None  # this file's / the reference's
+    parity: dict[str, Any] = field(default_factory=dict)  # with the answers of this machine
     machine: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     checks: list[dict[str, Any]] = field(default_factory=list)
@@ -101,10 +106,17 @@ def validate(
     model = replace(model, backend=device.runtime_of(artifact.spec.kind) or model.backend)  # type: ignore[arg-type]
     row = DeviceRow(device=device.name, threads=settings.threads)
     unavailable = device.refuses(artifact.spec.kind, artifact.spec.scheme)  # type: ignore[arg-type]
-    if unavailable is None and not device.here:
+    if unavailable is None and not device.here and device.target != "emulated":
         unavailable = f"{device.name} cannot be reached from here"
     if unavailable is not None:
         row.how, row.why = "not_measured", [f"not measured: {unavailable}"]
+        return judged(row, budget)
+    row.size_bytes = artifact.manifest.size_bytes
+    row.reference_size_bytes = reference.manifest.size_bytes if reference else None
+    if device.target == "emulated":
+        from edgetf.validation.emulated import measure_emulated
+
+        measure_emulated(row, artifact, model, device, reference, settings, tick)
         return judged(row, budget)
     row.problems = _check_parity(row, artifact, model, settings)
     if reference is not None:
@@ -118,8 +130,6 @@ def validate(
         row.how = "simulated"
     else:
         _measure_latency(row, model, artifact, reference, settings)
-    row.size_bytes = artifact.manifest.size_bytes
-    row.reference_size_bytes = reference.manifest.size_bytes if reference else None
     return judged(row, budget)
 
 
@@ -198,15 +208,21 @@ def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
         "latency_p50_ms": row.latency_p50_ms,
         "latency_p90_ms": row.latency_p90_ms,
         "speedup": row.speedup,
+        "instructions_ratio": row.instructions_ratio,
         "size_mib": size / MIB if size else None,
         "size_ratio": reference / size if reference and size else None,
         "peak_rss_mib": row.peak_rss_bytes / MIB if row.peak_rss_bytes else None,
     }
     simulated = row.how == "simulated"
-    checks: list[Check] = check_budget(budget, values, SIMULATED if simulated else row.alone or NO_REFERENCE)
+    missing = SIMULATED if simulated else row.alone or NO_REFERENCE
+    if row.how == "emulated":
+        missing = EMULATED if row.reference_size_bytes else f"{EMULATED}; {NO_REFERENCE}"
+    checks: list[Check] = check_budget(budget, values, missing)
     why = row.problems + [check.why for check in checks]
     if simulated:
         why.append(f"simulated: {SIMULATED}")
+    elif row.instructions is not None:
+        why.append(_counted(row))
     elif row.alone and "speedup" not in budget:
         why.append(f"speedup: not measured ({row.alone})")
     if row.trusted is False:
@@ -215,6 +231,12 @@ def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
         why.append(f"slower: it runs at {row.speedup:.2f} times the speed of its teacher's fp32 file")
     verdict: Verdict = "fail" if row.problems else overall([check.verdict for check in checks])
     return replace(row, checks=[vars(check) for check in checks], why=why, verdict=verdict)
+
+
+def _counted(row: DeviceRow) -> str:
+    """What was counted, in a line."""
+    said = f"emulated: {(row.instructions or 0) / 1e6:.1f} million instructions an inference of {row.seq_len} tokens"
+    return said if row.instructions_ratio is None else f"{said}, {row.instructions_ratio:.2f} times the reference's"
 
 
 def row_from_json(record: dict[str, Any]) -> DeviceRow:
