@@ -9,15 +9,14 @@ from typing import Any
 from edgetf.commands.output import print_json
 from edgetf.core.artifact import MANIFEST, open_verified
 from edgetf.core.device import DeviceProfile, load_device
-from edgetf.core.errors import EXIT_FINE, ArtifactError, DeviceError
+from edgetf.core.errors import EXIT_FINE, ArtifactError
 from edgetf.core.made import made_with
 from edgetf.core.metrics import percentile, ratio_interval
 from edgetf.core.support import HERE
 from edgetf.report.words import milliseconds
-from edgetf.runtime.classify import Model
+from edgetf.runtime.model import Model
 from edgetf.runtime.timing import is_noisy
-from edgetf.targets.local import ask_runner
-from edgetf.targets.target import NO_MILLISECONDS
+from edgetf.targets.target import open_target
 from edgetf.validation.golden import deployable_model
 
 BACKENDS = {".onnx": "ort", ".tflite": "litert"}
@@ -46,15 +45,12 @@ def bench_command(
 ) -> int:
     """Time one file, or two in turns."""
     device = load_device(device_name)
-    if device.target == "emulated":
-        raise DeviceError(f"{device_name}: {NO_MILLISECONDS}")
-    if not device.here:
-        raise DeviceError(f"{device_name}: cannot be reached from here; use --device host")
+    target = open_target(device)
     models = [on_device(device, model_at(each)) for each in (path, against) if each is not None]
-    answer = ask_runner(
+    answer = target.ask(
         {
             "do": "bench",
-            "models": [{**vars(model), "folder": str(model.folder)} for model in models],
+            "models": [model.to_json() for model in models],
             "threads": threads,
             "samples": samples,
             "seq_len": seq_len or models[0].max_length,
@@ -65,7 +61,7 @@ def bench_command(
     document: dict[str, Any] = {
         "schema": 1,
         "device": device_name,
-        "how": "measured",
+        "how": target.how,
         "made": made_with("onnxruntime", "ai-edge-litert"),
         "machine": {**answer["machine"], "load_average": answer["load_average"]},
         "models": rows,
@@ -92,7 +88,7 @@ def _row(model: Model, answer: dict[str, Any], k: int, threads: int) -> dict[str
     taken, after_another = answer["samples_ms"][k], answer["after_another_ms"][k]
     return {
         "name": model.name,
-        "path": str(model.folder / model.model_file),
+        "path": str(model.path),
         "backend": answer["backends"][k],
         "threads": threads,
         "seq_len": answer["seq_lens"][k],

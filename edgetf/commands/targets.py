@@ -70,7 +70,7 @@ def _emulated() -> State:
         root = arm64_root.find_root()
     except DeviceError as error:
         return State(arm64_root.NAME, False, _devices("emulated"), str(error).partition(": ")[2])
-    wheels = ", ".join(f"{name} {root.versions[name]}" for name in arm64_root.RUNTIMES if name in root.versions)
+    wheels = ", ".join(f"{name} {root.versions[name]}" for name in arm64_root.WHEELS if name in root.versions)
     return State(arm64_root.NAME, True, _devices("emulated"), wheels)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edgetf.core.metrics import Floats
-from edgetf.runtime.encoder import Batch
+from edgetf.runtime.inputs import Batch
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Inferences between marks, so that an emulator can count the instructions of each.
 
 A mark is the system call ``getpriority(MARK, k)``. No kernel knows such a kind of process, so it only fails; the
-emulator's plugin (edgetf/targets/tcg/count.c) sees it, and notes what has been executed so far. Inference k lies between
-the marks 2k and 2k + 1. What Python itself does between them is counted too: about 0.5 % that differs between runs.
+emulator's plugin (edgetf/targets/tcg/count.c) sees it, and notes what has been executed so far. Inference k lies
+between the marks 2k and 2k + 1. What Python itself does between them is counted too: up to 0.5 % that differs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from edgetf.core.errors import DeviceError
 from edgetf.runtime.backend import Session
-from edgetf.runtime.encoder import Batch
+from edgetf.runtime.inputs import Batch
 
 MARK = 0x65666D6B  # "efmk", as in count.c
 VARIABLE = "EDGETF_COUNTED"  # set where such a plugin listens

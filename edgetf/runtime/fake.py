@@ -13,7 +13,7 @@ import numpy as np
 from edgetf.core.errors import ArtifactError
 from edgetf.core.metrics import Floats
 from edgetf.runtime.backend import Engine, Session
-from edgetf.runtime.encoder import Batch
+from edgetf.runtime.inputs import Batch
 
 
 class FakeSession:

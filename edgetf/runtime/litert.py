@@ -13,7 +13,7 @@ import numpy as np
 from edgetf.core.errors import ArtifactError, ParityError, needs
 from edgetf.core.metrics import Floats
 from edgetf.runtime.backend import Engine, Session
-from edgetf.runtime.encoder import Batch
+from edgetf.runtime.inputs import Batch
 
 SIGNATURE = "seq_"
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")

@@ -10,7 +10,7 @@ import numpy as np
 from edgetf.core.errors import ArtifactError, ParityError, needs
 from edgetf.core.metrics import Floats
 from edgetf.runtime.backend import Engine, Session
-from edgetf.runtime.encoder import Batch
+from edgetf.runtime.inputs import Batch
 
 PROVIDER = "CPUExecutionProvider"
 _LACKS_OP = ("NOT_IMPLEMENTED", "is not a registered function/op", "No Op registered")

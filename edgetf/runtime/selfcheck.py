@@ -1,8 +1,8 @@
 """Does this processor multiply matrices rightly? Asked of an emulator before anything is measured on it.
 
-The files in `check/` hold one product each, ``y = x @ W``, as fp32 and as INT8 (signed weights,
-activations scaled anew for every input). x and W are whole numbers, and the extremes of each row of x and each column of W are
-those of 8 bits, so that every scale is 1 and nothing is rounded: the answer is known exactly, in any order of summation.
+The files in `check/` hold one product each, ``y = x @ W``, as fp32 and as INT8 (signed weights, activations scaled
+anew for every input). x and W are whole numbers, and the extremes of each row of x and each column of W are those of 8
+bits, so that every scale is 1 and nothing is rounded: the answer is known exactly, in any order of summation.
 
 QEMU 7.2 needs this: with its SME (``-cpu max``) INT8 products come out as noise, without a word.
 The files are written by tests/device/check_files.py.
@@ -33,7 +33,7 @@ def inputs() -> Floats32:
     row, column = np.ogrid[:ROWS, :INNER]
     x = (row * 31 + column * 17 + row * column * 3) % 256 - 128
     x[:, 0], x[:, 1] = -128, 127
-    return x.astype(np.float32)
+    return np.asarray(x, dtype=np.float32)
 
 
 def weights() -> Floats32:
@@ -41,7 +41,7 @@ def weights() -> Floats32:
     row, column = np.ogrid[:INNER, :COLUMNS]
     w = (row * 7 + column * 13 + row * column) % 255 - 127
     w[0] = 127
-    return w.astype(np.float32)
+    return np.asarray(w, dtype=np.float32)
 
 
 def selfcheck(folder: Path = FOLDER) -> dict[str, Any]:

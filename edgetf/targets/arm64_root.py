@@ -25,7 +25,13 @@ from edgetf.core.places import cache_folder
 from edgetf.targets.making import made_once, quietly
 
 NAME = "emulated-arm64"
-RUNTIMES = {"onnxruntime": ">=1.19", "ai-edge-litert": ">=2.1", "numpy": ">=1.26", "tokenizers": ">=0.20"}
+WHEELS = {
+    "onnxruntime": ">=1.19",
+    "ai-edge-litert": ">=2.1",
+    "numpy": ">=1.26",
+    "pyyaml": ">=6.0",
+    "tokenizers": ">=0.20",
+}
 PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6", "libgcc-s1", "zlib1g")
 GLIBC = range(36, 16, -1)  # minor versions whose wheels Debian 12 runs
 PLUGIN_SOURCE = Path(__file__).parent / "tcg" / "count.c"
@@ -86,8 +92,8 @@ def requirements() -> list[str]:
 
     The names come without a version where this machine has none of the package.
     """
-    here = versions(*RUNTIMES)
-    return [f"{name}=={here[name]}" if name in here else name + floor for name, floor in RUNTIMES.items()]
+    here = versions(*WHEELS)
+    return [f"{name}=={here[name]}" if name in here else name + floor for name, floor in WHEELS.items()]
 
 
 def root_folder() -> Path:

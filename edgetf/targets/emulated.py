@@ -6,7 +6,6 @@ emulator itself is checked with products whose answers are known (edgetf.runtime
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from statistics import median
@@ -21,10 +20,12 @@ from edgetf.runtime.counting import VARIABLE
 from edgetf.runtime.selfcheck import TOLERANCE
 from edgetf.targets.arm64_root import Root, find_root
 from edgetf.targets.board import board_folder
-from edgetf.targets.local import ask_process
+from edgetf.targets.parcel import models_of
+from edgetf.targets.talk import Line, ask
 from edgetf.targets.target import NO_MILLISECONDS, Answer, How, Request, Tick
 
 BACKENDS = ("ort", "litert")
+PATIENCE_SECONDS = 600.0  # a runner under emulation may be too busy to show that it lives
 _PACKAGES = Path(__file__).resolve().parents[2]
 # This machine's own packages come last: only edgetf is taken from there, never a wheel of another processor.
 _RUN = f"import sys; sys.path.append({str(_PACKAGES)!r}); from edgetf.runtime.runner import main; sys.exit(main())"
@@ -53,9 +54,9 @@ class EmulatedArm64:
         """See `Target.ask`; `bench` is refused, and `count` also gives `instructions`, see `counted`."""
         if request["do"] == "bench":
             raise DeviceError(f"{self.name}: {NO_MILLISECONDS}")
-        backend = (request.get("model") or {}).get("backend", BACKENDS[0])
-        if backend not in BACKENDS:
-            raise DeviceError(f"{self.name}: backend: got {backend}, allowed: {', '.join(BACKENDS)}")
+        strange = {model["backend"] for model in models_of(request)} - set(BACKENDS)
+        if strange:
+            raise DeviceError(f"{self.name}: backend: got {', '.join(strange)}, allowed: {', '.join(BACKENDS)}")
         self.check()
         if request["do"] != "count":
             return self._run(request, tick)
@@ -89,7 +90,7 @@ class EmulatedArm64:
         """What the runner under the emulator answers."""
         env = {name: os.environ[name] for name in _KEPT if name in os.environ}
         env |= {"LD_LIBRARY_PATH": self.root.libraries} if self.root.libraries else {}
-        return ask_process(self.command(_RUN, request["threads"], counts), env, request, tick)
+        return ask(Line(self.command(_RUN, request["threads"], counts), env, PATIENCE_SECONDS), request, tick)
 
     def command(self, code: str, threads: int = 1, counts: Path | None = None) -> list[str]:
         """The command line that runs Python `code` there; `counts` is the file that the plugin writes."""
@@ -119,7 +120,8 @@ def counted(record: dict[str, Any], runs: int) -> dict[str, Any]:
 
     `spread` is how far the totals of the runs lie apart, as a share of their median.
 
-    >>> marks = [{"mark": k, "total": t, "fmla": f} for k, t, f in ((0, 10, 1), (1, 110, 41), (2, 120, 41), (3, 221, 81))]
+    >>> notes = ((0, 10, 1), (1, 110, 41), (2, 120, 41), (3, 221, 81))
+    >>> marks = [{"mark": number, "total": total, "fmla": fmla} for number, total, fmla in notes]
     >>> counted({"marks": marks}, 2)
     {'total': 100, 'by_class': {'fmla': 40}, 'spread': 0.01, 'n': 2}
 
@@ -128,7 +130,9 @@ def counted(record: dict[str, Any], runs: int) -> dict[str, Any]:
     """
     at = {mark["mark"]: mark for mark in record.get("marks", [])}
     if set(at) != set(range(2 * runs)):
-        raise ArtifactError(f"count: got {len(at)} marks, allowed: {2 * runs}; the emulator did not see every inference")
+        raise ArtifactError(
+            f"count: got {len(at)} marks, allowed: {2 * runs}; the emulator did not see every inference"
+        )
     spans = [{name: at[2 * k + 1][name] - at[2 * k][name] for name in at[0] if name != "mark"} for k in range(runs)]
     totals = [span["total"] for span in spans]
     middle = {name: int(median(span[name] for span in spans)) for name in spans[0]}

@@ -14,6 +14,7 @@ Request = dict[str, Any]
 Answer = dict[str, Any]
 Tick = Callable[[int, int], None]
 NO_MILLISECONDS = "an emulated processor gives no milliseconds; ask for its instructions: edgetf validate ARTIFACT"
+Ask = Callable[[Request], Answer]
 How = Literal["measured", "emulated"]
 
 

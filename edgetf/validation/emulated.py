@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 
 from edgetf.core.artifact import Artifact
-from edgetf.core.device import DeviceProfile
 from edgetf.core.errors import ArtifactError
 from edgetf.core.metrics import Floats, cosine
-from edgetf.runtime.classify import Model
-from edgetf.targets.target import Target, Tick, open_target
+from edgetf.runtime.model import Model
+from edgetf.targets.target import Target, Tick
 from edgetf.validation.evaluation import Evaluation, read_evaluation
 from edgetf.validation.golden import deployable_model, golden_of, runtime_logits, same_file_parity
 from edgetf.validation.validate import DeviceRow, Settings
@@ -60,8 +59,8 @@ def parity_problem(scheme: str, found: Parity) -> str | None:
 
     fp32 is summed in another order there, no more; INT8 kernels may also round and saturate differently.
 
-    >>> parity_problem("fp32", Parity(50, 3e-6, 1.0, 1.0, 1.0)), parity_problem("w8a8", Parity(50, 2e-2, 1.0, 0.991, 1.0))
-    (None, None)
+    >>> parity_problem("fp32", Parity(50, 3e-6, 1.0, 1.0, 1.0))
+    >>> parity_problem("w8a8", Parity(50, 2e-2, 1.0, 0.991, 1.0))
     >>> parity_problem("fp32", Parity(50, 2e-5, 1.0, 1.0, 1.0))
     'parity: answers to 50 texts or words differ from those of this machine by 2e-05, allowed: 1e-05'
     >>> parity_problem("w8a8", Parity(50, 2e-2, 1.0, 0.95, 1.0))
@@ -86,7 +85,7 @@ def measure_emulated(
     row: DeviceRow,
     artifact: Artifact,
     model: Model,
-    device: DeviceProfile,
+    target: Target,
     reference: Artifact | None,
     settings: Settings,
     tick: Tick | None = None,
@@ -97,14 +96,11 @@ def measure_emulated(
         DeviceError: the emulator is not set up, or failed its self-check.
         ArtifactError, ParityError: the file cannot be opened or run there.
     """
-    target = open_target(device)
-    row.how = target.how
     golden = golden_of(artifact)
     rows = _few(reference, model) if reference is not None else None
     texts = golden.texts + (rows.texts if rows is not None else [])
     pairs = golden.pairs and golden.pairs + ((rows.pairs or []) if rows is not None else [])
-    request = {"do": "classify", "model": _record(model), "threads": settings.threads, "texts": texts, "pairs": pairs}
-    answer = target.ask(request, tick)
+    answer = runtime_logits(model, texts, pairs, settings.threads, lambda request: target.ask(request, tick))
     there = np.asarray(answer["logits"])
     here = np.asarray(runtime_logits(model, texts, pairs, settings.threads)["logits"])
     row.backend = answer["backend"]
@@ -134,14 +130,10 @@ def _count(
     """Instructions of one inference of this file and of the reference, on the same text, one thread."""
     request: dict[str, Any] = {"do": "count", "threads": 1, "runs": RUNS, "text": text}
     request["seq_len"] = settings.seq_len or model.max_length
-    own = target.ask({**request, "model": _record(model)})
+    own = target.ask({**request, "model": model.to_json()})
     row.seq_len = own["seq_len"]
     row.instructions, row.instructions_by_class = own["instructions"]["total"], own["instructions"]["by_class"]
     if reference is not None:
-        other = target.ask({**request, "model": _record(deployable_model(reference))})
+        other = target.ask({**request, "model": deployable_model(reference).to_json()})
         row.reference_instructions = other["instructions"]["total"]
         row.instructions_ratio = round(row.instructions / other["instructions"]["total"], 4)
-
-
-def _record(model: Model) -> dict[str, Any]:
-    return {**vars(model), "folder": str(model.folder)}

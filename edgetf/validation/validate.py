@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,14 @@ from edgetf.core.budget import Check, Verdict, check_budget, overall
 from edgetf.core.device import DeviceProfile
 from edgetf.core.errors import ArtifactError
 from edgetf.core.metrics import Metric, percentile, ratio_interval
-from edgetf.runtime.classify import Model
+from edgetf.runtime.model import Model
 from edgetf.runtime.timing import is_noisy
 from edgetf.targets import side
-from edgetf.targets.local import ask_runner
+from edgetf.targets.target import Target, Tick, open_target
 from edgetf.validation.evaluation import Evaluation, read_evaluation
 from edgetf.validation.golden import deployable_model, golden_of, runtime_logits, same_file_parity
 
 MIB = 1 << 20
-Tick = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -106,36 +105,38 @@ def validate(
     model = replace(model, backend=device.runtime_of(artifact.spec.kind) or model.backend)  # type: ignore[arg-type]
     row = DeviceRow(device=device.name, threads=settings.threads)
     unavailable = device.refuses(artifact.spec.kind, artifact.spec.scheme)  # type: ignore[arg-type]
-    if unavailable is None and not device.here and device.target != "emulated":
+    if unavailable is None and device.target == "none":
         unavailable = f"{device.name} cannot be reached from here"
     if unavailable is not None:
         row.how, row.why = "not_measured", [f"not measured: {unavailable}"]
         return judged(row, budget)
+    target = open_target(device)
+    row.how = target.how
     row.size_bytes = artifact.manifest.size_bytes
     row.reference_size_bytes = reference.manifest.size_bytes if reference else None
-    if device.target == "emulated":
+    if target.how == "emulated":
         from edgetf.validation.emulated import measure_emulated
 
-        measure_emulated(row, artifact, model, device, reference, settings, tick)
+        measure_emulated(row, artifact, model, target, reference, settings, tick)
         return judged(row, budget)
-    row.problems = _check_parity(row, artifact, model, settings)
+    row.problems = _check_parity(row, artifact, model, settings, target)
     if reference is not None:
         details = reference.spec.details
         rows = read_evaluation(reference.path, model.task, details.get("label_names", ()))
-        row.metrics = [metric.to_json() for metric in _measure_accuracy(row, model, rows, settings, tick)]
+        row.metrics = [metric.to_json() for metric in _measure_accuracy(row, model, rows, settings, target, tick)]
         problem = rows.baseline_problem()
         row.problems += [problem] if problem else []
     support = device.support(artifact.spec.kind, artifact.spec.scheme)  # type: ignore[arg-type]
     if support is not None and support.how == "simulated":
         row.how = "simulated"
     else:
-        _measure_latency(row, model, artifact, reference, settings)
+        _measure_latency(row, model, artifact, reference, settings, target)
     return judged(row, budget)
 
 
-def _check_parity(row: DeviceRow, artifact: Artifact, model: Model, settings: Settings) -> list[str]:
+def _check_parity(row: DeviceRow, artifact: Artifact, model: Model, settings: Settings, target: Target) -> list[str]:
     golden = golden_of(artifact)
-    answer = runtime_logits(model, golden.texts, golden.pairs, settings.threads)
+    answer = runtime_logits(model, golden.texts, golden.pairs, settings.threads, target.ask)
     _take_memory(row, answer)
     problem = same_file_parity(artifact.spec.scheme, golden.logits, np.asarray(answer["logits"]))
     return [problem] if problem else []
@@ -148,16 +149,16 @@ def _take_memory(row: DeviceRow, answer: dict[str, Any]) -> None:
 
 
 def _measure_accuracy(
-    row: DeviceRow, model: Model, rows: Evaluation, settings: Settings, tick: Tick | None
+    row: DeviceRow, model: Model, rows: Evaluation, settings: Settings, target: Target, tick: Tick | None
 ) -> list[Metric]:
     request = {
         "do": "classify",
-        "model": {**vars(model), "folder": str(model.folder)},
+        "model": model.to_json(),
         "threads": settings.threads,
         "texts": rows.texts,
         "pairs": rows.pairs,
     }
-    answer = ask_runner(request, tick)
+    answer = target.ask(request, tick)
     logits = np.asarray(answer["logits"])
     if not rows.fits(logits):
         raise ArtifactError(f"{model.name}: {logits.shape[1]} classes, its teacher has {rows.classes}")
@@ -166,16 +167,16 @@ def _measure_accuracy(
 
 
 def _measure_latency(
-    row: DeviceRow, model: Model, artifact: Artifact, reference: Artifact | None, settings: Settings
+    row: DeviceRow, model: Model, artifact: Artifact, reference: Artifact | None, settings: Settings, target: Target
 ) -> None:
     if model.backend == side.BACKEND and reference is not None:
         reference, row.alone = None, APART  # two processes at two times are no comparison
     models = [model] + ([deployable_model(reference)] if reference is not None else [])
     golden = golden_of(artifact)
-    answer = ask_runner(
+    answer = target.ask(
         {
             "do": "bench",
-            "models": [{**vars(m), "folder": str(m.folder)} for m in models],
+            "models": [m.to_json() for m in models],
             "threads": settings.threads,
             "samples": settings.samples,
             "seq_len": settings.seq_len or models[0].max_length,

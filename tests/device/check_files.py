@@ -1,4 +1,4 @@
-"""Writes the files by which an emulator is checked: ``python tests/device/check_files.py`` (see edgetf.runtime.selfcheck)."""
+"""Writes the files by which an emulator is checked, see edgetf.runtime.selfcheck: run this file."""
 
 from __future__ import annotations
 

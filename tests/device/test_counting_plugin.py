@@ -59,7 +59,6 @@ void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id, tb_trans_cb cb) 
 void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *tb, enum qemu_plugin_op op, void *to, uint64_t k)
 { (void)tb, (void)op, (void)to, (void)k; }
 void qemu_plugin_register_vcpu_syscall_cb(qemu_plugin_id_t id, syscall_cb cb) { (void)id, (void)cb; }
-void qemu_plugin_register_atexit_cb(qemu_plugin_id_t id, udata_cb cb, void *data) { (void)id, (void)cb, (void)data; }
 int main(int argc, char **argv)
 {
     for (int k = 1; k < argc; k++) {

@@ -13,8 +13,10 @@ from tiny import WORDS, tiny_tokenizer
 
 from edgetf.core.errors import ArtifactError, DeviceError, EdgetfError, ParityError
 from edgetf.runtime import runner
-from edgetf.runtime.classify import Model, classify
+from edgetf.runtime.classify import classify
 from edgetf.runtime.fake import FakeBackend
+from edgetf.runtime.lease import Voice
+from edgetf.runtime.model import Model
 from edgetf.targets.local import ask_runner
 
 pytest.importorskip("tokenizers", reason="needs edgetf[ort]")
@@ -76,7 +78,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_classify_answers_as_the_session_does(folder: Path) -> None:
     answer = ask_runner(asks(folder))
     here = Model("m", folder, "model.json", "fake", 16)
-    wanted = classify(FakeBackend().load(folder / "model.json", 1), here.encoder(), TEXTS)
+    wanted = classify(FakeBackend().load(folder / "model.json", 1), here.encoder().inputs(TEXTS), 0)
     assert np.array_equal(np.asarray(answer["logits"]), wanted)
     assert answer["backend"] == {"asked": "numpy", "ran": "numpy"}
     assert answer["load_ms"] > 0
@@ -138,7 +140,7 @@ def test_what_a_runtime_prints_does_not_disturb_the_answer(folder: Path) -> None
 def test_progress_is_told_while_it_works(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "TICK_SECONDS", 0.0)
     stream = io.StringIO()
-    runner.classify_texts(asks(folder), runner._Voice(stream))
+    runner.classify_texts(asks(folder), Voice(stream))
     messages = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert messages == [{"kind": "tick", "done": done, "total": 3} for done in (1, 2, 3)]
 

@@ -6,11 +6,12 @@
  * for each class that occurs in it, which is exact (but for a block that a signal leaves early) and cheap.
  *
  * The program marks a moment by a system call that does nothing else, getpriority(MARK, k): MARK is no kind of
- * process that the kernel knows, so it answers EINVAL. The counts of all marks are written when the program ends, as
+ * process that the kernel knows, so it answers EINVAL. At each mark the counts of all so far are written, as
  *
  *     {"marks": [{"mark": 0, "total": 123, "fmla": 4, ...}, ...]}
  *
- * to the file given as `out=FILE`. Counters are shared by all threads without a lock: run with one thread.
+ * to the file given as `out=FILE`: a program that is killed afterwards has said what it had to. Counters are shared by
+ * all threads without a lock: run with one thread.
  *
  * qemu's plugin interface, version 1 (qemu 6.0 to 8.2), is declared here, because Debian ships its header nowhere.
  * Source: QEMU documentation, "QEMU TCG Plugins". Encodings: Arm Architecture Reference Manual for A-profile, C4.1.
@@ -28,7 +29,6 @@ typedef uint64_t qemu_plugin_id_t;
 struct qemu_plugin_tb;
 struct qemu_plugin_insn;
 typedef struct qemu_info_t qemu_info_t;
-typedef void (*udata_cb)(qemu_plugin_id_t id, void *data);
 typedef void (*tb_trans_cb)(qemu_plugin_id_t id, struct qemu_plugin_tb *tb);
 typedef void (*syscall_cb)(qemu_plugin_id_t id, unsigned int vcpu, int64_t number, uint64_t a1, uint64_t a2,
                            uint64_t a3, uint64_t a4, uint64_t a5, uint64_t a6, uint64_t a7, uint64_t a8);
@@ -41,7 +41,6 @@ void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id, tb_trans_cb cb);
 void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *tb, enum qemu_plugin_op op, void *counter,
                                               uint64_t add);
 void qemu_plugin_register_vcpu_syscall_cb(qemu_plugin_id_t id, syscall_cb cb);
-void qemu_plugin_register_atexit_cb(qemu_plugin_id_t id, udata_cb cb, void *data);
 
 EXPORT int qemu_plugin_version = 1;
 
@@ -116,19 +115,8 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
     }
 }
 
-static void called(qemu_plugin_id_t id, unsigned int vcpu, int64_t number, uint64_t a1, uint64_t a2, uint64_t a3,
-                   uint64_t a4, uint64_t a5, uint64_t a6, uint64_t a7, uint64_t a8)
+static void write_marks(void)
 {
-    (void)id, (void)vcpu, (void)a3, (void)a4, (void)a5, (void)a6, (void)a7, (void)a8;
-    if (number == GETPRIORITY && a1 == MARK && marks < MARKS) {
-        numbers[marks] = a2;
-        marked[marks++] = now;
-    }
-}
-
-static void ended(qemu_plugin_id_t id, void *data)
-{
-    (void)id, (void)data;
     FILE *file = fopen(out, "w");
     if (file == NULL) {
         perror(out);
@@ -146,6 +134,17 @@ static void ended(qemu_plugin_id_t id, void *data)
     fclose(file);
 }
 
+static void called(qemu_plugin_id_t id, unsigned int vcpu, int64_t number, uint64_t a1, uint64_t a2, uint64_t a3,
+                   uint64_t a4, uint64_t a5, uint64_t a6, uint64_t a7, uint64_t a8)
+{
+    (void)id, (void)vcpu, (void)a3, (void)a4, (void)a5, (void)a6, (void)a7, (void)a8;
+    if (number == GETPRIORITY && a1 == MARK && marks < MARKS) {
+        numbers[marks] = a2;
+        marked[marks++] = now;
+        write_marks();
+    }
+}
+
 EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv)
 {
     (void)info;
@@ -161,6 +160,5 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int
     }
     qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
     qemu_plugin_register_vcpu_syscall_cb(id, called);
-    qemu_plugin_register_atexit_cb(id, ended, NULL);
     return 0;
 }
