@@ -71,11 +71,7 @@ def quietly(command: Sequence[str], what: str, next_step: str, env: Mapping[str,
 def called(command: Sequence[str]) -> str:
     """What a command line runs, in a word.
 
-    >>> called(["/usr/bin/python3", "-m", "pip", "install", "x"]), called(["apt-get", "update"])
-    ('pip', 'apt-get update')
+    >>> called(["/usr/bin/python3", "-m", "pip", "install", "x"]), called(["apt-get", "-qq", "update"])
+    ('pip', 'apt-get')
     """
-    name = Path(command[0]).name
-    if "-m" in command[1:2]:
-        return command[2]
-    words = [word for word in command[1:] if not word.startswith("-") and "=" not in word and "/" not in word]
-    return " ".join([name, *words[:1]])
+    return command[2] if "-m" in command[1:2] else Path(command[0]).name
