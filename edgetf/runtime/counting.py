@@ -13,8 +13,9 @@ from contextlib import suppress
 from typing import Any
 
 from edgetf.core.errors import DeviceError
-from edgetf.runtime.backend import Session
-from edgetf.runtime.inputs import Batch
+from edgetf.runtime.backend import fitting_length
+from edgetf.runtime.bench import timed_batch
+from edgetf.runtime.model import Model
 
 MARK = 0x65666D6B  # "efmk", as in count.c
 VARIABLE = "EDGETF_COUNTED"  # set where such a plugin listens
@@ -27,28 +28,27 @@ def mark(number: int) -> None:
         os.getpriority(MARK, number)
 
 
-def count(session: Session, batch: Batch, runs: int) -> dict[str, Any]:
-    """Run `batch` so many times between marks, after a warm-up.
+def count_instructions(request: dict[str, Any]) -> dict[str, Any]:
+    """Marked inferences on one input of `seq_len` tokens, batch 1, after a warm-up.
 
     Raises:
         DeviceError: nothing listens to marks here.
     """
     if not os.environ.get(VARIABLE):
         raise DeviceError("count: instructions are counted by an emulator only; use --device emulated_a72 or another")
+    model = Model.from_json(request["model"])
+    session = model.open(request["threads"])
+    length = fitting_length(session.lengths, request["seq_len"])
+    batch = timed_batch(model, request["text"], length)
     for _ in range(WARMUP_RUNS):
         session.run(batch)
     gc.collect()
     gc.disable()
     try:
-        for k in range(runs):
+        for k in range(request["runs"]):
             mark(2 * k)
             session.run(batch)
             mark(2 * k + 1)
     finally:
         gc.enable()
-    engine = session.engine
-    return {
-        "runs": runs,
-        "seq_len": int(batch.input_ids.shape[1]),
-        "backend": {"asked": engine.asked, "ran": engine.ran},
-    }
+    return {"runs": request["runs"], "seq_len": length, "backend": session.engine.to_json()}

@@ -27,6 +27,7 @@ class Model:
     pad_id: int = 0
     task: TaskName = CLASSIFICATION
     timed_ids: tuple[int, ...] = ()  # the tokens of the timed input; empty: of the text that a request names
+    provider: str | None = None  # execution provider or delegate; None: the runtime's usual one on a CPU
     sha256: str | None = None  # of the model file, where it came over a line; checked before it is opened
 
     @property
@@ -48,7 +49,10 @@ class Model:
         """
         if self.sha256 is not None and self.path.is_file() and file_sha256(self.path) != self.sha256:
             raise ArtifactError(f"{self.path}: its bytes are not those that were sent; measure again to send it anew")
-        return load_backend(self.backend).load(self.path, threads)
+        backend = load_backend(self.backend)
+        if self.provider is None:
+            return backend.load(self.path, threads)
+        return backend.load(self.path, threads, self.provider)
 
     def to_json(self) -> dict[str, Any]:
         """As a request carries it."""

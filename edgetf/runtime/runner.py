@@ -8,6 +8,7 @@ same file runs on a board. Start it with ``python -m edgetf.runtime.runner`` and
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import time
@@ -15,20 +16,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from edgetf.core.errors import EdgetfError
-from edgetf.core.made import load_average, machine
-from edgetf.runtime.backend import fitting_length
+from edgetf.core.errors import DeviceError, EdgetfError
+from edgetf.core.made import machine
+from edgetf.runtime.bench import bench, sustain
 from edgetf.runtime.classify import classify
-from edgetf.runtime.counting import count
-from edgetf.runtime.encoder import TOKENIZER
-from edgetf.runtime.inputs import Batch, Inputs
+from edgetf.runtime.counting import count_instructions
+from edgetf.runtime.inputs import Inputs
 from edgetf.runtime.invariance import shifts
 from edgetf.runtime.lease import Voice, hold, own_stdout, read_line
 from edgetf.runtime.model import Model
 from edgetf.runtime.selfcheck import selfcheck
-from edgetf.runtime.timing import interleaved_ms
 
 Request = dict[str, Any]
 TICK_SECONDS = 0.5
@@ -78,54 +75,9 @@ def classify_texts(request: Request, voice: Voice) -> dict[str, Any]:
         "load_ms": load_ms,
         "first_ms": first_ms,
         "peak_rss_bytes": peak_rss_bytes(),
-        "backend": {"asked": session.engine.asked, "ran": session.engine.ran},
+        "backend": session.engine.to_json(),
         "machine": machine(),
     }
-
-
-def timed_batch(model: Model, text: str, length: int) -> Batch:
-    """One input of exactly `length` tokens: the text's words over and over, or any ids where there is no tokenizer."""
-    words = list(model.timed_ids)
-    if not words and text and (model.folder / TOKENIZER).is_file():
-        words = model.encoder().pieces([text])[0][0].input_ids
-    if words:
-        inner = words[1:-1] or words  # between the two special tokens
-        ids = [words[0], *(inner * (length // len(inner) + 1))[: max(0, length - 2)], words[-1]][:length]
-    else:
-        ids = [1 + k % 100 for k in range(length)]
-    row = np.asarray([ids], dtype=np.int64)
-    return Batch(row, np.ones_like(row), np.zeros_like(row))
-
-
-def bench(request: Request) -> dict[str, Any]:
-    """Interleaved milliseconds of the models on one input of `seq_len` tokens, batch 1."""
-    calls, lengths, engines = [], [], []
-    for record in request["models"]:
-        model = Model.from_json(record)
-        session = model.open(request["threads"])
-        length = fitting_length(session.lengths, request["seq_len"])
-        batch = timed_batch(model, request["text"], length)
-        calls.append(lambda session=session, batch=batch: session.run(batch))
-        lengths.append(length)
-        engines.append({"asked": session.engine.asked, "ran": session.engine.ran})
-    before = load_average()
-    taken = interleaved_ms(calls, request["samples"])
-    return {
-        "samples_ms": [each.warm for each in taken],
-        "after_another_ms": [each.after_another for each in taken],
-        "seq_lens": lengths,
-        "backends": engines,
-        "load_average": before,
-        "machine": machine(),
-    }
-
-
-def count_instructions(request: Request) -> dict[str, Any]:
-    """Marked inferences on one input of `seq_len` tokens, batch 1, for an emulator that counts."""
-    model = Model.from_json(request["model"])
-    session = model.open(request["threads"])
-    length = fitting_length(session.lengths, request["seq_len"])
-    return count(session, timed_batch(model, request["text"], length), request["runs"])
 
 
 def invariance(request: Request) -> dict[str, Any]:
@@ -135,17 +87,33 @@ def invariance(request: Request) -> dict[str, Any]:
     return asdict(shifts(session, model.encoder(), request["texts"], request.get("pairs")))
 
 
+def pin(cpus: list[int]) -> None:
+    """Keep this process, and the threads that it will start, on these cores.
+
+    Raises:
+        DeviceError: there are no such cores, or the system cannot do it.
+    """
+    try:
+        os.sched_setaffinity(0, cpus)
+    except (OSError, AttributeError) as error:
+        raise DeviceError(f"cpus: got {cpus}, allowed: some of {os.cpu_count()} cores, from 0 ({error})") from None
+
+
 def main() -> int:
     """Answer one request from stdin; the exit code repeats that of the error, if there was one."""
     voice = Voice(own_stdout())
     request: Request = json.loads(read_line())
     hold(voice)
     try:
+        if request.get("cpus"):
+            pin(request["cpus"])
         match request["do"]:
             case "classify":
                 voice.say("result", **classify_texts(request, voice))
             case "bench":
                 voice.say("result", **bench(request))
+            case "sustain":
+                voice.say("result", **sustain(request, lambda done, total: voice.say("tick", done=done, total=total)))
             case "invariance":
                 voice.say("result", **invariance(request))
             case "count":
@@ -153,7 +121,7 @@ def main() -> int:
             case "selfcheck":
                 voice.say("result", **selfcheck())
             case other:
-                allowed = "classify, bench, invariance, count, selfcheck"
+                allowed = "classify, bench, sustain, invariance, count, selfcheck"
                 raise EdgetfError(f"runner: got do={other!r}, allowed: {allowed}")
     except EdgetfError as error:
         voice.say("error", message=str(error), exit_code=error.exit_code)

@@ -24,6 +24,7 @@ from edgetf.targets.parcel import models_of
 from edgetf.targets.talk import Line, ask
 from edgetf.targets.target import NO_MILLISECONDS, Answer, How, Request, Tick
 
+TIMED = ("bench", "sustain")
 BACKENDS = ("ort", "litert")
 PATIENCE_SECONDS = 600.0  # a runner under emulation may be too busy to show that it lives
 _PACKAGES = Path(__file__).resolve().parents[2]
@@ -42,17 +43,26 @@ class EmulatedArm64:
 
         Raises:
             ConfigError: the profile is not one of an emulated processor.
-            DeviceError: the root is not set up.
         """
         if device.emulated is None:
             raise ConfigError(f"{device.name}: target: got {device.target}, allowed: emulated")
         self.name = device.name
         self.emulated: Emulated = device.emulated
-        self.root = root or find_root()
+        self._root = root
+
+    @property
+    def root(self) -> Root:
+        """Where its programs come from.
+
+        Raises:
+            DeviceError: it is not set up.
+        """
+        self._root = self._root or find_root()
+        return self._root
 
     def ask(self, request: Request, tick: Tick | None = None) -> Answer:
-        """See `Target.ask`; `bench` is refused, and `count` also gives `instructions`, see `counted`."""
-        if request["do"] == "bench":
+        """See `Target.ask`; what gives milliseconds is refused, and `count` gives `instructions`, see `counted`."""
+        if request["do"] in TIMED:
             raise DeviceError(f"{self.name}: {NO_MILLISECONDS}")
         strange = {model["backend"] for model in models_of(request)} - set(BACKENDS)
         if strange:

@@ -97,7 +97,7 @@ def measure_emulated(
         ArtifactError, ParityError: the file cannot be opened or run there.
     """
     golden = golden_of(artifact)
-    rows = _few(reference, model) if reference is not None else None
+    rows, baseline = _few(reference, model) if reference is not None else (None, None)
     texts = golden.texts + (rows.texts if rows is not None else [])
     pairs = golden.pairs and golden.pairs + ((rows.pairs or []) if rows is not None else [])
     answer = runtime_logits(model, texts, pairs, settings.threads, lambda request: target.ask(request, tick))
@@ -113,15 +113,15 @@ def measure_emulated(
         row.metrics = [metric.to_json() for metric in rows.compare(answers)]
     found = parity(here, there)
     row.parity = vars(found)
-    row.problems += [problem for problem in (moved, parity_problem(artifact.spec.scheme, found)) if problem]
+    row.problems += [problem for problem in (moved, parity_problem(artifact.spec.scheme, found), baseline) if problem]
     _count(row, target, model, reference, settings, max(golden.texts, key=len))
 
 
-def _few(reference: Artifact, model: Model) -> Evaluation:
-    """Some evaluation rows, spread evenly over all."""
+def _few(reference: Artifact, model: Model) -> tuple[Evaluation, str | None]:
+    """Some evaluation rows, spread evenly over all, and what is wrong with a teacher that all of them measure."""
     rows = read_evaluation(reference.path, model.task, reference.spec.details.get("label_names", ()))
     chosen = np.unique(np.linspace(0, len(rows.texts) - 1, TEXTS).astype(int))
-    return rows.select(chosen.tolist())
+    return rows.select(chosen.tolist()), rows.baseline_problem()
 
 
 def _count(

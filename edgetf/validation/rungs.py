@@ -14,7 +14,7 @@ import numpy as np
 from edgetf.core.artifact import Artifact
 from edgetf.core.metrics import Metric, percentile, ratio_interval
 from edgetf.runtime.model import Model
-from edgetf.runtime.timing import is_noisy
+from edgetf.runtime.trust import is_noisy
 from edgetf.targets.local import ask_runner
 from edgetf.validation.evaluation import Evaluation
 from edgetf.validation.golden import deployable_model, golden_of, runtime_logits

@@ -42,7 +42,9 @@ def test_without_a_compiler_gcc_is_named(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_command_that_fails_is_told_in_its_last_words(tmp_path: Path) -> None:
     script = "echo going; echo 'E: Unable to locate package x' >&2; echo more >&2; exit 100"
-    with pytest.raises(DeviceError, match=r"thing: not available, sh failed \(E: Unable to locate package x\); do that"):
+    with pytest.raises(
+        DeviceError, match=r"thing: not available, sh failed \(E: Unable to locate package x\); do that"
+    ):
         quietly(["sh", "-c", script], "thing", "do that")
 
 

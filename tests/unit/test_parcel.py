@@ -1,4 +1,4 @@
-"""A request that travels gives the same answers without a tokenizer on the other side, and only from the right bytes."""
+"""A request that travels gets the same answers without a tokenizer there, and only from the right bytes."""
 
 from __future__ import annotations
 
