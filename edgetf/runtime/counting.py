@@ -13,8 +13,9 @@ from contextlib import suppress
 from typing import Any
 
 from edgetf.core.errors import DeviceError
-from edgetf.runtime.backend import fitting_length
+from edgetf.runtime.backend import Session, fitting_length
 from edgetf.runtime.bench import timed_batch
+from edgetf.runtime.inputs import Batch
 from edgetf.runtime.model import Model
 
 MARK = 0x65666D6B  # "efmk", as in count.c
@@ -29,26 +30,34 @@ def mark(number: int) -> None:
 
 
 def count_instructions(request: dict[str, Any]) -> dict[str, Any]:
-    """Marked inferences on one input of `seq_len` tokens, batch 1, after a warm-up.
+    """Marked inferences of each model on one input of `seq_len` tokens, batch 1, after a warm-up.
 
     Raises:
         DeviceError: nothing listens to marks here.
     """
     if not os.environ.get(VARIABLE):
         raise DeviceError("count: instructions are counted by an emulator only; use --device emulated_a72 or another")
-    model = Model.from_json(request["model"])
-    session = model.open(request["threads"])
-    length = fitting_length(session.lengths, request["seq_len"])
-    batch = timed_batch(model, request["text"], length)
+    lengths, engines, runs = [], [], request["runs"]
+    for place, record in enumerate(request["models"]):
+        model = Model.from_json(record)
+        session = model.open(request["threads"])
+        length = fitting_length(session.lengths, request["seq_len"])
+        _run_marked(session, timed_batch(model, request["text"], length), range(place * runs, (place + 1) * runs))
+        lengths.append(length)
+        engines.append(session.engine.to_json())
+    return {"seq_lens": lengths, "backends": engines}
+
+
+def _run_marked(session: Session, batch: Batch, inferences: range) -> None:
+    """Warm up, then run the inferences of these numbers."""
     for _ in range(WARMUP_RUNS):
         session.run(batch)
     gc.collect()
     gc.disable()
     try:
-        for k in range(request["runs"]):
-            mark(2 * k)
+        for number in inferences:
+            mark(2 * number)
             session.run(batch)
-            mark(2 * k + 1)
+            mark(2 * number + 1)
     finally:
         gc.enable()
-    return {"runs": request["runs"], "seq_len": length, "backend": session.engine.to_json()}

@@ -75,7 +75,8 @@ class EmulatedArm64:
             answer = self._run({**request, "threads": 1}, tick, counts=written)
             if not is_file(written):
                 raise DeviceError(f"{self.name}: the counting plugin wrote nothing; it needs qemu 6.0 to 8.2")
-            return {**answer, "instructions": counted(read_json(written), answer["runs"])}
+            marks = read_json(written)
+            return {**answer, "instructions": counted(marks, len(request["models"]), request["runs"])}
 
     def check(self) -> None:
         """Let the emulator multiply, once for each root and processor.
@@ -125,26 +126,31 @@ class EmulatedArm64:
         return board_folder(self.root.folder / "boards", self.root.system, self.emulated)
 
 
-def counted(record: dict[str, Any], runs: int) -> dict[str, Any]:
-    """Instructions of one inference, from what the plugin wrote: the median of the runs, and by class.
+def counted(record: dict[str, Any], models: int, runs: int) -> list[dict[str, Any]]:
+    """Instructions of one inference of each model, from what the plugin wrote: the median of its runs, and by class.
 
     `spread` is how far the totals of the runs lie apart, as a share of their median.
 
     >>> notes = ((0, 10, 1), (1, 110, 41), (2, 120, 41), (3, 221, 81))
     >>> marks = [{"mark": number, "total": total, "fmla": fmla} for number, total, fmla in notes]
-    >>> counted({"marks": marks}, 2)
-    {'total': 100, 'by_class': {'fmla': 40}, 'spread': 0.01, 'n': 2}
+    >>> counted({"marks": marks}, models=1, runs=2)
+    [{'total': 100, 'by_class': {'fmla': 40}, 'spread': 0.01, 'n': 2}]
 
     Raises:
         ArtifactError: marks are missing.
     """
     at = {mark["mark"]: mark for mark in record.get("marks", [])}
-    if set(at) != set(range(2 * runs)):
-        raise ArtifactError(
-            f"count: got {len(at)} marks, allowed: {2 * runs}; the emulator did not see every inference"
-        )
-    spans = [{name: at[2 * k + 1][name] - at[2 * k][name] for name in at[0] if name != "mark"} for k in range(runs)]
+    wanted = 2 * models * runs
+    if set(at) != set(range(wanted)):
+        raise ArtifactError(f"count: got {len(at)} marks, allowed: {wanted}; the emulator did not see every inference")
+    names = [name for name in at[0] if name != "mark"]
+    spans = [{name: at[2 * k + 1][name] - at[2 * k][name] for name in names} for k in range(models * runs)]
+    return [_summary(spans[first : first + runs]) for first in range(0, len(spans), runs)]
+
+
+def _summary(spans: list[dict[str, int]]) -> dict[str, Any]:
     totals = [span["total"] for span in spans]
     middle = {name: int(median(span[name] for span in spans)) for name in spans[0]}
     total = middle.pop("total")
-    return {"total": total, "by_class": middle, "spread": round((max(totals) - min(totals)) / total, 6), "n": runs}
+    spread = round((max(totals) - min(totals)) / total, 6)
+    return {"total": total, "by_class": middle, "spread": spread, "n": len(spans)}

@@ -8,7 +8,6 @@ that processor, and its answers are held against those of this machine, text by 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -128,12 +127,19 @@ def _count(
     row: DeviceRow, target: Target, model: Model, reference: Artifact | None, settings: Settings, text: str
 ) -> None:
     """Instructions of one inference of this file and of the reference, on the same text, one thread."""
-    request: dict[str, Any] = {"do": "count", "threads": 1, "runs": RUNS, "text": text}
-    request["seq_len"] = settings.seq_len or model.max_length
-    own = target.ask({**request, "model": model.to_json()})
-    row.seq_len = own["seq_len"]
-    row.instructions, row.instructions_by_class = own["instructions"]["total"], own["instructions"]["by_class"]
-    if reference is not None:
-        other = target.ask({**request, "model": deployable_model(reference).to_json()})
-        row.reference_instructions = other["instructions"]["total"]
-        row.instructions_ratio = round(row.instructions / other["instructions"]["total"], 4)
+    models = [model] + ([deployable_model(reference)] if reference is not None else [])
+    answer = target.ask(
+        {
+            "do": "count",
+            "models": [each.to_json() for each in models],
+            "threads": 1,
+            "runs": RUNS,
+            "seq_len": settings.seq_len or model.max_length,
+            "text": text,
+        }
+    )
+    own, *others = answer["instructions"]
+    row.seq_len, row.instructions, row.instructions_by_class = answer["seq_lens"][0], own["total"], own["by_class"]
+    if others:
+        row.reference_instructions = others[0]["total"]
+        row.instructions_ratio = round(own["total"] / others[0]["total"], 4)

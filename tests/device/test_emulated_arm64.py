@@ -106,12 +106,12 @@ def test_a_budget_of_milliseconds_is_not_measured(cli: Cli, root: Root, tiny_run
 
 def count_request(folder: Path, tokens: int = 16) -> dict[str, Any]:
     model = deployable_model(open_verified(folder)).to_json()
-    return {"do": "count", "model": model, "threads": 1, "runs": 3, "seq_len": tokens, "text": "rain and snow today"}
+    return {"do": "count", "models": [model], "threads": 1, "runs": 3, "seq_len": tokens, "text": "rain and snow today"}
 
 
 def test_counts_repeat_within_one_percent(root: Root, tiny_run: TinyRun) -> None:
     emulator = EmulatedArm64(load_device("emulated_a72"), root)
-    found = [emulator.ask(count_request(tiny_run.folder / "onnx-w8a8_dynamic"))["instructions"] for _ in range(2)]
+    found = [emulator.ask(count_request(tiny_run.folder / "onnx-w8a8_dynamic"))["instructions"][0] for _ in range(2)]
     assert found[0]["total"] == pytest.approx(found[1]["total"], rel=0.01)
     assert found[0]["by_class"]["mlal"] == found[1]["by_class"]["mlal"] > 0
 
@@ -119,13 +119,13 @@ def test_counts_repeat_within_one_percent(root: Root, tiny_run: TinyRun) -> None
 def test_more_tokens_are_more_instructions(root: Root, tiny_run: TinyRun) -> None:
     emulator = EmulatedArm64(load_device("emulated_a76"), root)
     folder = tiny_run.folder / "teacher-onnx-fp32"
-    short, long = (emulator.ask(count_request(folder, tokens))["instructions"] for tokens in (16, 64))
+    short, long = (emulator.ask(count_request(folder, tokens))["instructions"][0] for tokens in (16, 64))
     assert 3.5 < long["by_class"]["fmla"] / short["by_class"]["fmla"] < 8  # four times, and attention the square of it
 
 
 def test_matrix_products_of_bytes_are_run_where_the_processor_has_them(root: Root, tiny_run: TinyRun) -> None:
     emulator = EmulatedArm64(load_device("emulated_i8mm"), root)
-    classes = emulator.ask(count_request(tiny_run.folder / "onnx-w8a8_dynamic"))["instructions"]["by_class"]
+    classes = emulator.ask(count_request(tiny_run.folder / "onnx-w8a8_dynamic"))["instructions"][0]["by_class"]
     assert classes["mmla"] > 0
 
 
@@ -143,7 +143,7 @@ def test_counting_and_timing_are_refused_where_they_mean_nothing(cli: Cli, root:
 
 def test_a_runtime_that_is_not_there_is_named(root: Root, tiny_run: TinyRun) -> None:
     request = count_request(tiny_run.folder / "tflite-fp32")
-    request["model"]["backend"] = "tflite_runtime"
+    request["models"][0]["backend"] = "tflite_runtime"
     with pytest.raises(DeviceError, match="got tflite_runtime, allowed: ort, litert"):
         EmulatedArm64(load_device("emulated_a72"), root).ask(request)
 
@@ -207,7 +207,7 @@ def test_another_target_is_no_emulated_processor(root: Root) -> None:
 
 def test_marks_that_are_missing_are_an_error() -> None:
     with pytest.raises(ArtifactError, match="got 1 marks, allowed: 2"):
-        counted({"marks": [{"mark": 0, "total": 1}]}, 1)
+        counted({"marks": [{"mark": 0, "total": 1}]}, models=1, runs=1)
 
 
 def test_set_up_is_listed_and_made_once(cli: Cli, root: Root) -> None:
