@@ -18,7 +18,7 @@ from edgetf.targets.delivery import deliver
 from edgetf.targets.parcel import models_of, pack
 from edgetf.targets.shell import Shell
 from edgetf.targets.talk import ask, no_result
-from edgetf.targets.target import Answer, How, Request, Tick
+from edgetf.targets.target import NO_MILLISECONDS, TIMED, Answer, How, Request, Tick
 
 PATIENCE_SECONDS = 10.0  # the runner shows every other second that it lives
 START_SECONDS = 60.0  # a slow board unpacks and imports for so long; a dead line is seen by its own client before
@@ -29,6 +29,8 @@ _NOT_FOUND, _NOT_RUN, _KILLED = 127, 126, 137  # exit codes of a POSIX shell
 class BehindShell:
     """A device behind a shell."""
 
+    counts = False
+
     def __init__(self, shell: Shell, device: DeviceProfile, way: Ssh | Adb, how: How = "measured") -> None:
         self.how = how
         self._shell, self._folder = shell, PurePosixPath(way.folder)
@@ -37,7 +39,9 @@ class BehindShell:
         self._delivered: set[PurePosixPath] = set()
 
     def ask(self, request: Request, tick: Tick | None = None) -> Answer:
-        """See `Target.ask`."""
+        """See `Target.ask`; what gives milliseconds is refused where the device is an emulated one."""
+        if self.how == "emulated" and request["do"] in TIMED:
+            raise DeviceError(f"{self._shell.name}: {NO_MILLISECONDS}")
         parcel = pack(request, self._folder)
         files = dict(parcel.files)
         if self._runner == "installed":
