@@ -113,8 +113,10 @@ def children(parent: int) -> list[int]:
 
 
 @contextmanager
-def loopback_board(folder: Path, *, shell: str = "", packages: Path | None = None) -> Iterator[LoopbackBoard]:
-    """Start the server and end it. `shell` stands in the forced command before the client's own.
+def loopback_board(
+    folder: Path, *, shell: str = "", enter: str = "", packages: Path | None = None
+) -> Iterator[LoopbackBoard]:
+    """Start the server and end it. `shell` stands in the forced command before the client's own, which `enter` runs.
 
     Its Python is this one with this checkout's edgetf; what lies in `packages` comes before all other packages.
     """
@@ -134,7 +136,7 @@ def loopback_board(folder: Path, *, shell: str = "", packages: Path | None = Non
     session = folder / "session"
     session.write_text(
         f"#!/bin/sh\ncd {folder}/home || exit 1\nHOME={folder}/home\nexport HOME\n{shell}\n"
-        'exec sh -c "$SSH_ORIGINAL_COMMAND"\n'
+        f'exec {enter} /bin/sh -c "$SSH_ORIGINAL_COMMAND"\n'
     )
     session.chmod(0o755)
     (folder / "sshd_config").write_text(
