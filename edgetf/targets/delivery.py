@@ -18,6 +18,7 @@ from edgetf.core.files import file_sha256
 from edgetf.targets.shell import ANSWER_SECONDS, Done, Shell
 
 KEPT = 12  # models and runners
+TOLD_BYTES = 8 << 20  # a file that takes a while
 UNPACKED = ".app"  # what a zip application unpacks itself to
 HASH_BYTES_PER_SECOND = 5_000_000  # a slow SD card reads 10 MB a second
 _OTHER_BYTES = 65  # EX_DATAERR of sysexits.h
@@ -59,6 +60,9 @@ def _there(shell: Shell, python: str, folder: PurePosixPath, files: Mapping[Pure
 
 def _send(shell: Shell, python: str, path: Path, place: PurePosixPath, digest: str) -> None:
     part = place.with_name(f"{place.name}.{uuid.uuid4().hex[:8]}.part")
+    size = path.stat().st_size
+    if size >= TOLD_BYTES:
+        print(f"{shell.name}: sending {path.name}, {size >> 20} MiB, once", file=sys.stderr)
     here, there = shlex.quote(str(part)), shlex.quote(str(place))
     try:
         done = shell.send(path, part)

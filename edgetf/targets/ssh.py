@@ -37,7 +37,7 @@ OPTIONS = {
     "ServerAliveCountMax": "3",
 }
 CONNECT_SECONDS = 12.0  # to a shell that answers
-LINE_BYTES_PER_SECOND = 50_000  # a slower line is taken for a dead one
+LINE_BYTES_PER_SECOND = 200_000  # a slower line is taken for a dead one
 _READY = b"edgetf-is-there"
 _SOCKET_PATH = 70  # longest folder for the control socket: the kernel takes 108 bytes, ssh adds some of its own
 

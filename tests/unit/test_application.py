@@ -7,36 +7,17 @@ import subprocess
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
+from this_machine import ThisMachine
 
 from edgetf.core.errors import DeviceError
 from edgetf.targets.application import application_for, runner_modules
 from edgetf.targets.application_main import unpacked
 from edgetf.targets.interpreter import Interpreter, interpreter_of
-from edgetf.targets.shell import Done, Shell, run_here
-from edgetf.targets.talk import Line
 
 HERE = Interpreter("x86_64", "3.11", "2.36")
-
-
-class ThisMachine:
-    """A shell without a way to it."""
-
-    name, hand = "here", "sh -c"
-
-    def run(self, script: str, seconds: float = 15.0) -> Done:
-        return run_here(["sh", "-c", script], self.name, seconds)
-
-    def send(self, path: Path, place: PurePosixPath) -> Done:
-        return run_here(["cp", str(path), str(place)], self.name, 15.0)
-
-    def line(self, script: str) -> Line:
-        return Line(["sh", "-c", script])
-
-    def trouble(self, code: int, said: str) -> str | None:
-        return None
 
 
 def zipped(path: Path, size: int = 1000) -> Path:
@@ -100,8 +81,7 @@ def test_what_does_not_fit_is_said(
 
 
 def test_the_python_here_is_known() -> None:
-    shell: Shell = ThisMachine()
-    found = interpreter_of(shell, sys.executable)
+    found = interpreter_of(ThisMachine(), sys.executable)
     assert found.python == ".".join(map(str, sys.version_info[:2]))
 
 
