@@ -1,14 +1,17 @@
 """A checkpoint on an NVIDIA GPU: torch in three types through edgetf's runner, and torchao's float8.
 
-    python benchmarks/gpu.py                   the short texts and their teacher, as benchmarks/compression.py made them
-    python benchmarks/gpu.py CHECKPOINT DATA   another fine-tuned classifier, and a folder with `test.csv` (text, label)
+    python benchmarks/gpu.py                    everything that is not in the results yet
+    python benchmarks/gpu.py latency float8     some sections, measured anew
 
-Writes benchmarks/results/gpu.json and gpu.md; without a GPU it says so and writes nothing.
+Sections: latency, float8, accuracy. The checkpoint is the teacher of the short texts, as benchmarks/compression.py made
+it; $EDGETF_GPU_CHECKPOINT and $EDGETF_GPU_DATA name others (a folder with `test.csv`: text, label). Each section is
+written to benchmarks/results/gpu.json when it is done, the tables to gpu.md; without a GPU nothing is.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,7 +31,7 @@ from edgetf.targets.local import ask_runner
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "gpu.json"
 TABLE = HERE / "results" / "gpu.md"
-LENGTHS = (32, 128, 512)
+LENGTHS = (32, 128)
 SAMPLES, SECONDS = 200, 5.0
 Tree = dict[str, Any]
 
@@ -80,43 +83,68 @@ def accuracies(checkpoint: Path, data: Path) -> Tree:
 
 def markdown(results: Tree) -> str:
     """The tables with their command, GPU and commit."""
-    columns = ["type", "accuracy (n)", "same answer as float32", *(f"p50, {length} tokens" for length in LENGTHS)]
-    lines = [f"| {' | '.join(columns)} |", "|--" * len(columns) + "|"]
-    for kind, row in results["accuracy"].items():
-        times = " | ".join(f"{results['latency'][str(length)][kind]['p50_ms']:.2f} ms" for length in LENGTHS)
-        lines.append(f"| {kind} | {row['accuracy']:.4f} ({row['n']}) | {row['agreement']:.4f} | {times} |")
-    lines += ["", "Batch 1, in turns in one process, one thread of the host. Batches of 64 texts with 128 tokens:", "",
-              "| type | accuracy (n) | same answer as bfloat16 | p50 of a batch |", "|--|--|--|--|"]  # fmt: skip
-    for kind, row in results["float8"].items():
-        cells = (kind, f"{row['accuracy']:.4f} ({row['n']})", f"{row['agreement']:.4f}", f"{row['p50_ms']:.2f} ms")
-        lines.append(f"| {' | '.join(cells)} |")
-    made = results["made"]
-    lines += ["", f"`python benchmarks/gpu.py CHECKPOINT DATA`; {results['gpu']}, torch {made['versions']['torch']}, "
-              f"commit {made['commit'] or 'not known'}.", ""]  # fmt: skip
+    lines: list[str] = []
+    if "latency" in results:
+        rows = results["latency"]["rows"]
+        kinds = rows[next(iter(rows))]
+        lines += _table(["type", *(f"p50, {length} tokens" for length in rows)],
+                        [[kind, *(_cell(rows[length][kind]) for length in rows)] for kind in kinds])  # fmt: skip
+        lines += [f"Batch 1, in turns in one process, one thread of the host. {_made(results, 'latency')}", ""]
+    if "accuracy" in results:
+        rows = results["accuracy"]["rows"]
+        lines += _table(["type", "accuracy (n)", "same answer as float32"],
+                        [[kind, f"{row['accuracy']:.4f} ({row['n']})", f"{row['agreement']:.4f}"]
+                         for kind, row in rows.items()])  # fmt: skip
+        lines += [_made(results, "accuracy"), ""]
+    if "float8" in results:
+        rows = results["float8"]["rows"]
+        cells = [[kind, f"{row['accuracy']:.4f} ({row['n']})", f"{row['agreement']:.4f}", f"{row['p50_ms']:.2f} ms"]
+                 for kind, row in rows.items()]  # fmt: skip
+        lines += _table(["type", "accuracy (n)", "same answer as bfloat16", "p50 of a batch"], cells)
+        lines += [f"Batches of 64 texts with 128 tokens, compiled. {_made(results, 'float8')}", ""]
     return "\n".join(lines)
 
 
-def main(checkpoint: Path, data: Path) -> None:
-    """Measure and write."""
+def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in [columns, ["--"] * len(columns), *rows]] + [""]
+
+
+def _cell(row: Tree) -> str:
+    return f"{row['p50_ms']:.2f} ms" + (" (untrusted)" if row["doubts"] else "")
+
+
+def _made(results: Tree, name: str) -> str:
+    made = results[name]["made"]
+    where = f"{results[name]['gpu']}, torch {made['versions']['torch']}, commit {made['commit'] or 'not known'}"
+    return f"`python benchmarks/gpu.py {name}`; {where}."
+
+
+def main(names: list[str]) -> None:
+    """Measure sections and write the results after each."""
+    cache = cache_folder()
+    checkpoint = Path(
+        os.environ.get("EDGETF_GPU_CHECKPOINT", cache / "benchmark-runs/short_texts-teacher/run/1-finetune")
+    )
+    data = Path(os.environ.get("EDGETF_GPU_DATA", cache / "benchmark-data/short_texts"))
+    sections = {
+        "latency": lambda: latencies(checkpoint),
+        "float8": lambda: float8_gpu(checkpoint, data),
+        "accuracy": lambda: accuracies(checkpoint, data),
+    }
+    unknown = [name for name in names if name not in sections]
+    if unknown:
+        sys.exit(f"{', '.join(unknown)}: not a section; allowed: {', '.join(sections)}")
     if not torch.cuda.is_available():
         print("not measured: there is no GPU here")
         return
-    results: Tree = {
-        "gpu": torch.cuda.get_device_name(),
-        "made": made_with("torch", "torchao", "transformers"),
-        "machine": machine(),
-        "latency": latencies(checkpoint),
-        "accuracy": accuracies(checkpoint, data),
-        "float8": float8_gpu(checkpoint, data),
-    }
-    RESULT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    TABLE.write_text(markdown(results), encoding="utf-8")
+    results: Tree = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
+    for name in names or [name for name in sections if name not in results]:
+        record = {"gpu": torch.cuda.get_device_name(), "made": made_with("torch", "torchao", "transformers")}
+        results[name] = {**record, "machine": machine(), "rows": sections[name]()}
+        RESULT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        TABLE.write_text(markdown(results), encoding="utf-8")
     print(markdown(results))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (1, 3):
-        sys.exit(__doc__)
-    cache = cache_folder()
-    defaults = (cache / "benchmark-runs/short_texts-teacher/run/1-finetune", cache / "benchmark-data/short_texts")
-    main(*(map(Path, sys.argv[1:]) if len(sys.argv) == 3 else defaults))
+    main(sys.argv[1:])
