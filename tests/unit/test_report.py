@@ -87,7 +87,8 @@ WRONG = judged(replace(ROW, problems=["parity: moved"]), {"speedup": 4})
         ([], ("not_measured", None)),
     ],
     ids=["fastest", "one passes", "all fail", "one is wrong", "fails on one device", "slowest device counts",
-         "out of reach", "nothing measured", "fail outweighs", "emulated too", "only emulated", "wrong where emulated", "no variants"],
+         "out of reach", "nothing measured", "fail outweighs", "emulated too", "only emulated", "wrong where emulated",
+         "no variants"],
 )  # fmt: skip
 def test_the_run_passes_with_the_fastest_variant_that_keeps_its_budget(
     variants: list[list[DeviceRow]], wanted: tuple[str, str | None]
