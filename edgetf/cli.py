@@ -122,6 +122,20 @@ def bench(
 
 
 @app.command()
+def bundle(
+    artifact: Annotated[Path, typer.Argument(help="A variant's folder.")],
+    device: Annotated[str, typer.Option(help="A device profile.")],
+    out: Annotated[Path | None, typer.Option(help="The new folder. Default: ARTIFACT-DEVICE here.")] = None,
+    seq_len: Annotated[int | None, typer.Option(min=1, help="Tokens to tune for. Default: the longest.")] = None,
+    json: Json = False,
+) -> None:
+    """What goes to a device along with a variant; for Jetson boards the call that builds its TensorRT engine."""
+    from edgetf.commands.bundle import bundle_command
+
+    raise typer.Exit(bundle_command(artifact, device, out, seq_len, json))
+
+
+@app.command()
 def infer(
     artifact: Annotated[Path, typer.Argument(help="A variant's folder.")],
     texts: Annotated[list[str] | None, typer.Argument(help="Texts; none: one a line from stdin.")] = None,

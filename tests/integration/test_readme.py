@@ -35,7 +35,19 @@ ADDED = {words.values[0][3] for words in COMMANDS if words.values[0][1:3] == ["d
 @pytest.fixture(scope="module")
 def options(cli: Cli) -> dict[str, str]:
     """The help text of each command."""
-    names = ["compress", "validate", "bench", "infer", "recipes", "devices", "inspect", "report", "doctor"]
+    names = [
+        "compress",
+        "validate",
+        "bench",
+        "infer",
+        "recipes",
+        "devices",
+        "inspect",
+        "report",
+        "doctor",
+        "bundle",
+        "targets",
+    ]
     found = {name: cli(name, "--help").stdout for name in names}
     return {**found, "devices": found["devices"] + cli("devices", "add", "--help").stdout}
 
