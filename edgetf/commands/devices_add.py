@@ -27,7 +27,7 @@ _NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 _COMMANDS = {"add", "calibrate", "show"}
 _OPTIONS = {"host": "ssh", "serial": "adb"}
 _RUNTIMES = ("ort", "litert", "tflite_runtime")
-_PROVIDER = {"litert": "LiteRT XNNPACK", "tflite_runtime": "LiteRT XNNPACK"}
+_PROVIDER = {"ort": "CPUExecutionProvider", "litert": "LiteRT XNNPACK", "tflite_runtime": "LiteRT XNNPACK"}
 
 
 def devices_add_command(name: str, way: dict[str, Any], force: bool, as_json: bool) -> int:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterable
+from fnmatch import fnmatch
 from modulefinder import ModuleFinder
 from pathlib import Path
 
@@ -28,6 +29,17 @@ PACKAGES = {
 OLDEST_GLIBC = 17  # manylinux2014, which pip calls manylinux_2_17 too
 _ROOT = Path(__file__).resolve().parents[2]
 _MAIN = Path(__file__).with_name("application_main.py")
+# Half of the wheels is for other programs than an inference in Python: C libraries, compilers, converters, a GPU.
+_LEFT_OUT = (
+    "*/tests/*",
+    "onnxruntime/capi/libonnxruntime.so*",
+    "onnxruntime/quantization/*",
+    "onnxruntime/tools/*",
+    "onnxruntime/transformers/*",
+    "ai_edge_litert/libLiteRtWebGpuAccelerator.so",
+    "ai_edge_litert/tools/*",
+    "ai_edge_litert/vendors/*",
+)
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same content makes the same bytes
 _LONGEST_PIP_SECONDS = 540.0
 
@@ -45,7 +57,7 @@ def application_for(backends: Iterable[str], there: Interpreter, name: str) -> P
         )
     modules = runner_modules()
     parts = [f"{path.relative_to(_ROOT)} {file_sha256(path)}" for path in (*modules, _MAIN)]
-    key = hashlib.sha256("\n".join((*parts, *wanted, repr(there))).encode()).hexdigest()[:16]
+    key = hashlib.sha256("\n".join((*parts, *wanted, *_LEFT_OUT, repr(there))).encode()).hexdigest()[:16]
     path = cache_folder() / "runners" / f"{there.architecture}-python{there.python}-{key}.pyz"
     if not path.is_file():
         with tempfile.TemporaryDirectory(prefix="edgetf-wheels-") as folder, whole_file(path) as part:
@@ -101,7 +113,7 @@ def _write(part: Path, modules: list[Path], wheels: list[Path]) -> None:
         for wheel in wheels:
             with zipfile.ZipFile(wheel) as content:
                 for entry in content.infolist():
-                    if not entry.is_dir():
+                    if not entry.is_dir() and not any(fnmatch(entry.filename, left) for left in _LEFT_OUT):
                         _add(archive, entry.filename, content.read(entry))
 
 

@@ -21,7 +21,7 @@ from edgetf.targets.talk import ask, no_result
 from edgetf.targets.target import NO_MILLISECONDS, TIMED, Answer, How, Request, Tick
 
 PATIENCE_SECONDS = 10.0  # the runner shows every other second that it lives
-START_SECONDS = 60.0  # a slow board unpacks and imports for so long; a dead line is seen by its own client before
+START_SECONDS = 90.0  # a slow board unpacks and imports for so long; a dead line is seen by its own client before
 TOGETHER = frozenset({"ort", "litert"})
 _NOT_FOUND, _NOT_RUN, _KILLED = 127, 126, 137  # exit codes of a POSIX shell
 

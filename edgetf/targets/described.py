@@ -22,7 +22,6 @@ _PARTS = {
 # Of a hundred flags those that a kernel of a runtime may ask for.
 _X86 = r"sse4_[12]|avx\w*|fma|f16c|amx\w*"
 _ARM = r"fp|fphp|asimd\w*|aes|crc32|sve\w*|sme\w*|\w*i8mm|\w*bf16"
-_DECIDE = re.compile(f"({_X86}|{_ARM})")
 _LEVELS = {("1", "Data"): "L1d", ("1", "Instruction"): "L1i", ("2", "Unified"): "L2", ("3", "Unified"): "L3"}
 _KIB = {"K": 1, "M": 1024}
 
@@ -60,9 +59,10 @@ def title_of(found: Findings) -> str:
 
 def _instructions(found: Findings) -> list[str]:
     """Those that decide on speed and that every core has, spelled as /proc/cpuinfo spells them."""
+    decide = re.compile(_ARM if any("Features" in block for block in found.cpuinfo) else _X86)
     each = [(block.get("Features") or block.get("flags") or "").split() for block in found.cpuinfo]
     every = [flag for flag in each[0] if all(flag in others for others in each)] if each else []
-    return [flag for flag in every if _DECIDE.fullmatch(flag)]
+    return [flag for flag in every if decide.fullmatch(flag)]
 
 
 def _cores(found: Findings, source: str) -> list[dict[str, Any]]:
