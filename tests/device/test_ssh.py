@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Cli, TinyRun
+from conftest import Cli, Tiny, TinyRun
 from sshd import LoopbackBoard, loopback_board
 
 from edgetf.core.device import load_device
@@ -98,3 +98,25 @@ def test_the_connection_ends_with_its_owner(board: LoopbackBoard, tmp_path: Path
     del shell
     assert not socket.parent.exists()
     assert board.empties()
+
+
+def test_a_run_measures_its_variants_on_a_board_too(
+    cli: Cli, tiny: Tiny, tiny_run: TinyRun, board: LoopbackBoard, tmp_path: Path
+) -> None:
+    """The stages are those of the first run."""
+    profile = board.profile(tmp_path, runtimes=("ort", "litert"))
+    words = [
+        "compress",
+        f"recipe={tiny.recipe}",
+        f'validation.devices=["host", "{profile}"]',
+        "--out",
+        tmp_path / "run",
+    ]
+    done = cli(*words, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    for variant in report["variants"]:
+        assert [(row["device"], row["how"]) for row in variant["devices"]] == [
+            ("host", "measured"), ("loopback", "measured"),
+        ], variant["name"]  # fmt: skip
+    assert all(row["verdict"] == "pass" for variant in report["variants"] for row in variant["devices"])
