@@ -163,6 +163,29 @@ def devices(name: Annotated[str | None, typer.Argument(help="Show one.")] = None
     raise typer.Exit(devices_command(name, json))
 
 
+targets_app = typer.Typer(help="Ways to reach a device: list them, or set one up.")
+app.add_typer(targets_app, name="targets")
+
+
+@targets_app.callback(invoke_without_command=True)
+def targets(context: typer.Context, json: Json = False) -> None:
+    """Ways to reach a device: list them, or set one up."""
+    if context.invoked_subcommand is None:
+        from edgetf.commands.targets import targets_command
+
+        raise typer.Exit(targets_command(json))
+
+
+@targets_app.command()
+def setup(
+    name: Annotated[str, typer.Argument(metavar="emulated-arm64", help="What to set up.")], json: Json = False
+) -> None:
+    """Download and make what a target needs, in the cache folder; installs nothing on this machine."""
+    from edgetf.commands.targets import setup_command
+
+    raise typer.Exit(setup_command(name, json))
+
+
 @app.command()
 def inspect(
     place: Annotated[Path, typer.Argument(metavar="RUN|ARTIFACT|MODEL", help="What to look into.")], json: Json = False

@@ -93,15 +93,18 @@ def _overall(variants: Sequence[tuple[Artifact, list[DeviceRow]]]) -> tuple[Verd
     """The run passes if a variant keeps the budget on every device where it was measured; the fastest is the best.
 
     A variant that gives wrong results fails the run, whatever the others do. One that was not timed, as a scheme that
-    is simulated, is never the best.
+    is simulated, is never the best. An emulated processor has no say in what it cannot measure, where another device
+    measured it.
     """
     if any(row.problems for _, rows in variants for row in rows):
         return "fail", None
     passing = []
     for artifact, rows in variants:
         measured = [row for row in rows if row.how != "not_measured"]
-        if measured and all(row.verdict == "pass" for row in measured):
-            passing.append((max(_milliseconds(row) for row in measured), artifact.manifest.name))
+        timed = [row for row in measured if row.how != "emulated"] or measured
+        kept = all(row.verdict == "pass" for row in timed) and all(row.verdict != "fail" for row in measured)
+        if measured and kept:
+            passing.append((max(_milliseconds(row) for row in timed), artifact.manifest.name))
     if passing:
         fastest, name = min(passing)
         return "pass", name if fastest < float("inf") else None

@@ -13,6 +13,7 @@ from edgetf.core.errors import DeviceError
 Request = dict[str, Any]
 Answer = dict[str, Any]
 Tick = Callable[[int, int], None]
+NO_MILLISECONDS = "an emulated processor gives no milliseconds; ask for its instructions: edgetf validate ARTIFACT"
 Ask = Callable[[Request], Answer]
 How = Literal["measured", "emulated"]
 
@@ -46,7 +47,11 @@ def open_target(device: DeviceProfile) -> Target:
             from edgetf.targets.local import Local
 
             return Local()
-        case "ssh" | "adb" | "emulated":
+        case "emulated":
+            from edgetf.targets.emulated import EmulatedArm64
+
+            return EmulatedArm64(device)
+        case "ssh" | "adb":
             raise DeviceError(f"{device.name}: target {device.target} is not available")
         case "none":
             raise DeviceError(f"{device.name}: cannot be reached from here; use --device host on the device itself")

@@ -41,6 +41,7 @@ APART = {  # backends whose files are not timed beside the reference
     "torch_cuda": "torch_cuda runs on a GPU, the teacher's fp32 ONNX file on the CPU",
 }
 SIMULATED = "this processor computes the scheme in float, so that its milliseconds say nothing"
+EMULATED = "an emulated processor gives no milliseconds and no memory; ask for instructions"
 NO_REFERENCE = "the teacher's fp32 ONNX folder is not beside this one; give it with --reference"
 
 
@@ -69,7 +70,11 @@ class DeviceRow:
     load_ms: float | None = None
     first_ms: float | None = None
     peak_rss_bytes: int | None = None
-    instructions: int | None = None
+    instructions: int | None = None  # of one inference; these five where the processor is emulated
+    instructions_by_class: dict[str, int] = field(default_factory=dict)
+    reference_instructions: int | None = None
+    instructions_ratio: float | None = None  # this file's / the reference's
+    parity: dict[str, Any] = field(default_factory=dict)  # with the answers of this machine
     machine: dict[str, Any] = field(default_factory=dict)
     conditions: dict[str, Any] = field(default_factory=dict)  # clock, temperature, other work … while it was timed
     metrics: list[dict[str, Any]] = field(default_factory=list)
@@ -133,6 +138,13 @@ def _measure(
         ArtifactError, ParityError: the file cannot be opened or run at all.
         DeviceError: the device is not available, or went away.
     """
+    row.size_bytes = artifact.manifest.size_bytes
+    row.reference_size_bytes = reference.manifest.size_bytes if reference else None
+    if target.how == "emulated":
+        from edgetf.validation.emulated import measure_emulated
+
+        measure_emulated(row, artifact, model, target, reference, settings, tick)
+        return
     row.problems = _check_parity(row, artifact, model, settings, target)
     if reference is not None:
         details = reference.spec.details
@@ -145,8 +157,6 @@ def _measure(
         row.how = "simulated"
     else:
         _measure_latency(row, model, artifact, reference, settings, target)
-    row.size_bytes = artifact.manifest.size_bytes
-    row.reference_size_bytes = reference.manifest.size_bytes if reference else None
 
 
 def _check_parity(row: DeviceRow, artifact: Artifact, model: Model, settings: Settings, target: Target) -> list[str]:
@@ -229,16 +239,22 @@ def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
         "latency_p50_ms": row.latency_p50_ms,
         "latency_p90_ms": row.latency_p90_ms,
         "speedup": row.speedup,
+        "instructions_ratio": row.instructions_ratio,
         "provider_share": provider_share(row.backend),
         "size_mib": size / MIB if size else None,
         "size_ratio": reference / size if reference and size else None,
         "peak_rss_mib": row.peak_rss_bytes / MIB if row.peak_rss_bytes else None,
     }
     simulated = row.how == "simulated"
-    checks: list[Check] = check_budget(budget, values, SIMULATED if simulated else row.alone or NO_REFERENCE)
+    missing = SIMULATED if simulated else row.alone or NO_REFERENCE
+    if row.how == "emulated":
+        missing = EMULATED if row.reference_size_bytes else f"{EMULATED}; {NO_REFERENCE}"
+    checks: list[Check] = check_budget(budget, values, missing)
     why = row.problems + [check.why for check in checks]
     if simulated:
         why.append(f"simulated: {SIMULATED}")
+    elif row.instructions is not None:
+        why.append(_counted(row))
     elif row.alone and "speedup" not in budget:
         why.append(f"speedup: not measured ({row.alone})")
     why += [f"untrusted: {doubt}" for doubt in row.doubts]
@@ -246,6 +262,12 @@ def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
         why.append(f"slower: it runs at {row.speedup:.2f} times the speed of its teacher's fp32 file")
     verdict: Verdict = "fail" if row.problems else overall([check.verdict for check in checks])
     return replace(row, checks=[vars(check) for check in checks], why=why, verdict=verdict)
+
+
+def _counted(row: DeviceRow) -> str:
+    """What was counted, in a line."""
+    said = f"emulated: {(row.instructions or 0) / 1e6:.1f} million instructions an inference of {row.seq_len} tokens"
+    return said if row.instructions_ratio is None else f"{said}, {row.instructions_ratio:.2f} times the reference's"
 
 
 def row_from_json(record: dict[str, Any]) -> DeviceRow:

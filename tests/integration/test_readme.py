@@ -34,7 +34,19 @@ COMMANDS = [
 @pytest.fixture(scope="module")
 def options(cli: Cli) -> dict[str, str]:
     """The help text of each command."""
-    names = ["compress", "validate", "bench", "infer", "recipes", "devices", "inspect", "report", "doctor", "bundle"]
+    names = [
+        "compress",
+        "validate",
+        "bench",
+        "infer",
+        "recipes",
+        "devices",
+        "inspect",
+        "report",
+        "doctor",
+        "bundle",
+        "targets",
+    ]
     return {name: cli(name, "--help").stdout for name in names}
 
 

@@ -64,6 +64,8 @@ def fast(p50: float, **fields: Any) -> DeviceRow:
 
 FAILING = judged(replace(ROW, speedup=2.0), {"speedup": 4})
 UNMEASURED = judged(AWAY, {"speedup": 4})
+EMULATED = DeviceRow("emulated_a72", how="emulated", instructions=9_000_000, size_bytes=1, reference_size_bytes=2)
+UNTIMED = judged(EMULATED, {"speedup": 4})
 WRONG = judged(replace(ROW, problems=["parity: moved"]), {"speedup": 4})
 
 
@@ -79,10 +81,14 @@ WRONG = judged(replace(ROW, problems=["parity: moved"]), {"speedup": 4})
         ([[fast(1), UNMEASURED]], ("pass", "v0")),
         ([[UNMEASURED], [UNMEASURED]], ("not_measured", None)),
         ([[UNMEASURED], [FAILING]], ("fail", None)),
+        ([[fast(1), UNTIMED]], ("pass", "v0")),
+        ([[UNTIMED]], ("not_measured", None)),
+        ([[fast(1), judged(replace(EMULATED, problems=["parity: moved"]), {})]], ("fail", None)),
         ([], ("not_measured", None)),
     ],
     ids=["fastest", "one passes", "all fail", "one is wrong", "fails on one device", "slowest device counts",
-         "out of reach", "nothing measured", "fail outweighs", "no variants"],
+         "out of reach", "nothing measured", "fail outweighs", "emulated too", "only emulated", "wrong where emulated",
+         "no variants"],
 )  # fmt: skip
 def test_the_run_passes_with_the_fastest_variant_that_keeps_its_budget(
     variants: list[list[DeviceRow]], wanted: tuple[str, str | None]
