@@ -39,7 +39,7 @@ MANIFEST = "made.json"
 _QEMU = "usr/bin/qemu-aarch64"
 _APT = "install Debian's apt, or run in a debian:bookworm container"
 _SET_UP = f"run: edgetf targets setup {NAME}"
-# Privileges and hooks of the system's own apt configuration are not for a private download.
+# The hooks and locks of the system's own apt are not for a private download.
 _APT_SETTINGS = """
 #clear APT::Architectures;
 #clear APT::Update::Post-Invoke;
@@ -50,6 +50,7 @@ APT::Architectures {{ "{architecture}"; }};
 APT::Install-Recommends "false";
 APT::Sandbox::User "root";
 Acquire::Languages "none";
+Debug::NoLocking "true";
 Dir::State "{folder}/state";
 Dir::State::status "{status}";
 Dir::Cache "{folder}/cache";
@@ -127,7 +128,7 @@ def make_root(say: Say) -> Root:
     def write(part: Path) -> None:
         part.mkdir(parents=True)
         say("packages of arm64 Debian")
-        found = _unpack(part / "root", PACKAGES, "arm64", Path("/dev/null"))
+        found = _unpack(part / "root", PACKAGES, "arm64", None)
         python = _python_version(part / "root")
         say(f"wheels for arm64: {', '.join(requirements())}")
         _install_wheels(part / "site", python)
@@ -145,13 +146,16 @@ def make_root(say: Say) -> Root:
     return find_root()
 
 
-def _unpack(root: Path, packages: tuple[str, ...], architecture: str, status: Path) -> dict[str, str]:
+def _unpack(root: Path, packages: tuple[str, ...], architecture: str, status: Path | None) -> dict[str, str]:
     """Download packages with all that they need and `status` does not say is installed; their versions."""
     work = root.with_name(root.name + "-apt")
     (work / "cache" / "archives" / "partial").mkdir(parents=True)
     (work / "state" / "lists" / "partial").mkdir(parents=True)
+    nothing = work / "status"
+    nothing.touch()
     settings = work / "apt.conf"
-    settings.write_text(_APT_SETTINGS.format(architecture=architecture, folder=work, status=status), encoding="utf-8")
+    text = _APT_SETTINGS.format(architecture=architecture, folder=work, status=status or nothing)
+    settings.write_text(text, encoding="utf-8")
     apt = ["apt-get", "-c", str(settings), "-qq", "-y"]
     quietly([*apt, "update"], NAME, _APT)
     quietly([*apt, "--download-only", "--reinstall", "install", *packages], NAME, _APT)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgetf.core.artifact import Artifact, open_verified
-from edgetf.core.budget import Check, Verdict, check_budget, overall
+from edgetf.core.budget import TIMED, Check, Verdict, check_budget, overall
 from edgetf.core.device import DeviceProfile
 from edgetf.core.errors import ArtifactError, DeviceError
 from edgetf.core.metrics import Metric
@@ -18,6 +20,7 @@ from edgetf.core.support import HERE
 from edgetf.runtime.model import Model
 from edgetf.targets import side
 from edgetf.targets.target import Target, Tick, open_target
+from edgetf.validation import latency_gate
 from edgetf.validation.evaluation import Evaluation, read_evaluation
 from edgetf.validation.fallback import fallback_problem, provider_share
 from edgetf.validation.golden import GOLDEN, deployable_model, golden_of, runtime_logits, same_file_parity
@@ -43,8 +46,10 @@ APART = {  # backends whose files are not timed beside the reference
 }
 NOT_THERE = "{} has no runtime for the teacher's fp32 ONNX file"
 SIMULATED = "this processor computes the scheme in float, so that its milliseconds say nothing"
-EMULATED = "an emulated processor gives no milliseconds and no memory; ask for instructions"
-UNCOUNTED = "an emulated processor gives no milliseconds and no memory, and this way there counts no instructions"
+EMULATED = "an emulated processor has no milliseconds; bound instructions_ratio instead"
+PREDICTED = "predicted, not measured; a prediction keeps no bound"
+UNCOUNTED = "instructions are counted on emulated devices only"
+NOTHING_TIMED = "an emulated processor has no milliseconds, and the way to this one counts no instructions"
 NO_REFERENCE = "the teacher's fp32 ONNX folder is not beside this one; give it with --reference"
 
 
@@ -69,6 +74,7 @@ class DeviceRow:
     alone: str | None = None  # why it was timed without its reference
     trusted: bool | None = None
     doubts: list[str] = field(default_factory=list)  # why it is not trusted, each with its remedy
+    retries: list[dict[str, Any]] = field(default_factory=list)  # why it was timed again, and what each run gave
     lengths: list[dict[str, Any]] = field(default_factory=list)  # the same at other numbers of tokens
     load_ms: float | None = None
     first_ms: float | None = None
@@ -84,9 +90,17 @@ class DeviceRow:
     checks: list[dict[str, Any]] = field(default_factory=list)
     size_bytes: int | None = None
     reference_size_bytes: int | None = None
+    measured_at: str | None = None  # ISO 8601, UTC
+    seconds: float | None = None  # that validating took
     problems: list[str] = field(default_factory=list)  # what makes the result wrong, whatever the budget
     verdict: Verdict = "not_measured"
     why: list[str] = field(default_factory=list)
+
+    def unmeasured(self) -> list[str]:
+        """Why the device, or else a bound of the budget, was not measured."""
+        if self.how == "not_measured":
+            return self.why
+        return [check["why"] for check in self.checks if check["verdict"] == "not_measured"]
 
 
 def find_reference(artifact: Artifact, given: Path | None = None) -> Artifact | None:
@@ -124,7 +138,9 @@ def validate(
             raise DeviceError(unavailable)
         target = open_target(device)
         row.how = target.how
-        _measure(row, model, artifact, device, reference, settings, target, tick)
+        row.measured_at, started = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
+        _measure(row, model, artifact, device, reference, budget, settings, target, tick)
+        row.seconds = round(time.monotonic() - started, 2)
     except DeviceError as error:
         row = DeviceRow(device=device.name, threads=settings.threads, how="not_measured")
         row.why = [f"not measured: {error}"]
@@ -133,7 +149,7 @@ def validate(
 
 def _measure(
     row: DeviceRow, model: Model, artifact: Artifact, device: DeviceProfile, reference: Artifact | None,
-    settings: Settings, target: Target, tick: Tick | None,
+    budget: Mapping[str, float], settings: Settings, target: Target, tick: Tick | None,
 ) -> None:  # fmt: skip
     """Fill the row.
 
@@ -160,7 +176,7 @@ def _measure(
         row.how = "simulated"
     else:
         row.alone = _apart(model, device) if reference is not None else None
-        _measure_latency(row, model, artifact, None if row.alone else reference, settings, target)
+        _measure_latency(row, model, artifact, None if row.alone else reference, budget, settings, target)
 
 
 def _check_parity(row: DeviceRow, artifact: Artifact, model: Model, settings: Settings, target: Target) -> list[str]:
@@ -206,8 +222,15 @@ def _apart(model: Model, device: DeviceProfile) -> str | None:
 
 
 def _measure_latency(
-    row: DeviceRow, model: Model, artifact: Artifact, reference: Artifact | None, settings: Settings, target: Target
+    row: DeviceRow,
+    model: Model,
+    artifact: Artifact,
+    reference: Artifact | None,
+    budget: Mapping[str, float],
+    settings: Settings,
+    target: Target,
 ) -> None:
+    """Time the variant in turns with its reference; once more where that leaves a bound of the budget open."""
     models = [model]
     if reference is not None:
         other = deployable_model(reference)
@@ -220,12 +243,35 @@ def _measure_latency(
         "seconds": settings.seconds,
         "text": max(golden_of(artifact).texts, key=len) if (artifact.path / GOLDEN).is_file() else "",
     }
-    answer = target.ask({**request, "seq_len": settings.seq_len or model.max_length})
+    request["seq_len"] = settings.seq_len or model.max_length
+    first = target.ask(request)
+    _take_timings(row, first, reference)
+    reasons = latency_gate.reasons_to_retry(budget, _readings(row), row.doubts)
+    if reasons:
+        samples = latency_gate.samples_of_retry(row.n, budget)
+        second = target.ask({**request, "samples": samples, "seconds": 0.0})  # so many, however long they take
+        runs = [replace(row), replace(row)]
+        _take_timings(runs[1], second, reference)
+        kept = latency_gate.run_to_keep(runs[0].trusted, runs[1].trusted)
+        both = latency_gate.pooled(first, second)
+        _take_timings(row, {"first": first, "second": second, "both": both}[kept], reference)
+        row.retries.append({"why": reasons, "kept": kept, "runs": [_run_of(run) for run in runs]})
+    more = {*settings.more_lens, *(artifact.spec.details.get("lengths") or ())} - {row.seq_len}
+    row.lengths = [asdict(timing_of(target.ask({**request, "seq_len": length}))) for length in sorted(more)]
+
+
+def _run_of(row: DeviceRow) -> dict[str, Any]:
+    """What a retry keeps of each run."""
+    return {name: getattr(row, name) for name in ("n", "latency_p50_ms", "speedup", "speedup_ci95", "doubts")}
+
+
+def _take_timings(row: DeviceRow, answer: dict[str, Any], reference: Artifact | None) -> None:
+    """Put down what a runner timed: the variant first, then its reference."""
     taken = timing_of(answer)
-    own = answer["samples_ms"][0]
-    row.backend, row.machine = answer["backends"][0], answer["machine"]
-    row.machine["load_average"], row.conditions = answer["load_average"], answer["conditions"]
-    row.seq_len, row.n, row.samples_ms = taken.seq_len, taken.n, [round(value, 4) for value in own]
+    row.backend, row.machine = answer["backends"][0], {**answer["machine"], "load_average": answer["load_average"]}
+    row.conditions = answer["conditions"]
+    row.seq_len, row.n = taken.seq_len, taken.n
+    row.samples_ms = [round(value, 4) for value in answer["samples_ms"][0]]
     row.latency_p50_ms, row.latency_p90_ms = taken.latency_p50_ms, taken.latency_p90_ms
     row.latency_p99_ms, row.latency_p50_ci95_ms = taken.latency_p99_ms, taken.latency_p50_ci95_ms
     row.doubts, row.trusted = taken.doubts, not taken.doubts
@@ -233,8 +279,25 @@ def _measure_latency(
         others = {"latency_p50_ms": taken.reference_p50_ms, "n": len(answer["samples_ms"][1])}
         row.reference = {"name": reference.manifest.name, **others}
         row.speedup, row.speedup_ci95 = taken.speedup, taken.speedup_ci95
-    more = {*settings.more_lens, *(artifact.spec.details.get("lengths") or ())} - {row.seq_len}
-    row.lengths = [asdict(timing_of(target.ask({**request, "seq_len": length}))) for length in sorted(more)]
+
+
+def _readings(row: DeviceRow) -> dict[str, latency_gate.Reading]:
+    """The timed values of a row, with their intervals; none where nothing was timed on the device itself."""
+    values = {key: getattr(row, key) if row.how == "measured" else None for key in TIMED}
+    return latency_gate.readings(row.samples_ms, values, row.speedup_ci95)
+
+
+def _reasons(row: DeviceRow) -> dict[str, str]:
+    """Why a row has no value for a bound, where it is not for want of a reference."""
+    reasons = {"speedup": row.alone} if row.alone else {}
+    untimed = {"simulated": SIMULATED, "emulated": EMULATED, "predicted": PREDICTED}.get(row.how)
+    if untimed is not None:
+        reasons |= dict.fromkeys(TIMED, untimed)
+    if row.how == "emulated":
+        reasons["peak_rss_mib"] = "memory under emulation includes the emulator's"
+    if row.instructions is None:
+        reasons["instructions_ratio"] = UNCOUNTED
+    return reasons
 
 
 def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
@@ -244,29 +307,24 @@ def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
         return replace(row, checks=[vars(check) for check in check_budget(budget, {}, reason)])
     values: dict[str, float | None] = {record["name"]: record["value"] for record in row.metrics}
     size, reference = row.size_bytes, row.reference_size_bytes
+    counted, of = row.instructions, row.reference_instructions
     values |= {
-        "latency_p50_ms": row.latency_p50_ms,
-        "latency_p90_ms": row.latency_p90_ms,
-        "speedup": row.speedup,
-        "instructions_ratio": row.instructions_ratio,
+        "instructions_ratio": counted / of if counted and of else None,
         "provider_share": provider_share(row.backend),
         "size_mib": size / MIB if size else None,
         "size_ratio": reference / size if reference and size else None,
         "peak_rss_mib": row.peak_rss_bytes / MIB if row.peak_rss_bytes else None,
     }
-    simulated = row.how == "simulated"
-    missing = SIMULATED if simulated else row.alone or NO_REFERENCE
-    if row.how == "emulated":
-        said = EMULATED if row.instructions is not None else UNCOUNTED
-        missing = said if row.reference_size_bytes else f"{said}; {NO_REFERENCE}"
-    checks: list[Check] = check_budget(budget, values, missing)
+    timed = latency_gate.timed_checks(budget, _readings(row), row.doubts, len(row.retries))
+    strict: list[Check] = check_budget(budget, values, NO_REFERENCE, _reasons(row))
+    checks = [timed.get(check.key, check) for check in strict]
     why = row.problems + [check.why for check in checks]
-    if simulated:
+    if row.how == "simulated":
         why.append(f"simulated: {SIMULATED}")
     elif row.instructions is not None:
         why.append(_counted(row))
     elif row.how == "emulated":
-        why.append(f"emulated: {UNCOUNTED}")
+        why.append(f"emulated: {NOTHING_TIMED}")
     elif row.alone and "speedup" not in budget:
         why.append(f"speedup: not measured ({row.alone})")
     why += [f"untrusted: {doubt}" for doubt in row.doubts]

@@ -109,7 +109,7 @@ def test_no_milliseconds_and_no_memory(job: Job) -> None:
 def test_a_budget_of_milliseconds_is_not_measured(cli: Cli, root: Root, tiny_run: TinyRun) -> None:
     words = ["--device", "emulated_a72", "--budget", "latency_p50_ms=1000", "--seq-len", "8"]
     done = cli("validate", tiny_run.folder / "onnx-w8a8_dynamic", *words)
-    assert "latency_p50_ms: not measured (an emulated processor gives no milliseconds" in done.stdout
+    assert "latency_p50_ms: not measured (an emulated processor has no milliseconds" in done.stdout
     assert "million instructions an inference of 8 tokens" in done.stdout
 
 

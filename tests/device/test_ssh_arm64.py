@@ -44,7 +44,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip(f"needs {', '.join(missing)}")
     root = tmp_path_factory.mktemp("arm64") / "root"
     try:
-        arm64_root._unpack(root, (*arm64_root.PACKAGES, *USERLAND), "arm64", Path("/dev/null"))
+        arm64_root._unpack(root, (*arm64_root.PACKAGES, *USERLAND), "arm64", None)
     except DeviceError as error:
         pytest.skip(f"arm64 Debian cannot be downloaded: {error}")
     return root
@@ -93,7 +93,7 @@ def test_a_variant_is_validated_there_without_milliseconds(
     assert {metric["name"] for metric in row["metrics"]} >= {"accuracy", "accuracy_drop"}
     assert row["parity"]["min_cosine"] >= 0.99
     assert all(row[name] is None for name in ("latency_p50_ms", "speedup", "peak_rss_bytes", "instructions"))
-    assert "gives no milliseconds" in " ".join(row["why"])
+    assert "no milliseconds" in " ".join(row["why"])
     assert arm64.board.empties()
 
 

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from conftest import Cli
+from command_lines import parsed
 
 from edgetf.config.load import load_recipe, recipe_names
 from edgetf.core.device import device_names
@@ -32,40 +32,15 @@ COMMANDS = [
 ADDED = {words.values[0][3] for words in COMMANDS if words.values[0][1:3] == ["devices", "add"]}
 
 
-@pytest.fixture(scope="module")
-def options(cli: Cli) -> dict[str, str]:
-    """The help text of each command."""
-    names = [
-        "compress",
-        "validate",
-        "bench",
-        "infer",
-        "recipes",
-        "devices",
-        "inspect",
-        "report",
-        "doctor",
-        "bundle",
-        "targets",
-    ]
-    found = {name: cli(name, "--help").stdout for name in names}
-    return {**found, "devices": found["devices"] + cli("devices", "add", "--help").stdout}
-
-
 @pytest.mark.parametrize("words", COMMANDS)
-def test_shown_command_is_there(words: list[str], options: dict[str, str]) -> None:
-    command, rest = words[1], words[2:]
-    assert command in options
-    for word in rest:
-        if word.startswith("--"):
-            assert word in options[command]
-    if "--device" in rest:
-        assert rest[rest.index("--device") + 1] in {*device_names(), *ADDED}
-    if command == "compress":
-        recipe = next(word.removeprefix("recipe=") for word in rest if word.startswith("recipe="))
+def test_shown_command_is_there(words: list[str]) -> None:
+    name, values = parsed(words[1:])
+    named = values.get("device") or []
+    assert set([named] if isinstance(named, str) else named) <= {*device_names(), *ADDED}
+    if name == "compress":
+        recipe = next(word.removeprefix("recipe=") for word in values["words"] if word.startswith("recipe="))
         if recipe in recipe_names():
-            overrides = [word for word in rest if "=" in word and not word.startswith(("recipe=", "--"))]
-            load_recipe(recipe, overrides)
+            load_recipe(recipe, [word for word in values["words"] if not word.startswith("recipe=")])
 
 
 def test_readme_shows_commands() -> None:

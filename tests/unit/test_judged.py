@@ -14,6 +14,7 @@ ROW = DeviceRow(
     device="host",
     latency_p50_ms=2.0,
     latency_p90_ms=2.5,
+    latency_p99_ms=3.0,
     n=60,
     reference={"name": "teacher-onnx-fp32", "latency_p50_ms": 9.0, "n": 60},
     speedup=4.5,
@@ -37,8 +38,9 @@ def changed(**fields: Any) -> DeviceRow:
         ("accuracy_drop", 0.01, 0.009),
         ("agreement", 0.97, 0.98),
         ("macro_f1", 0.94, 0.95),
-        ("latency_p50_ms", 2.0, 1.9),
-        ("latency_p90_ms", 2.5, 2.4),
+        ("latency_p50_ms", 2.0, 1.8),
+        ("latency_p90_ms", 2.5, 2.2),
+        ("latency_p99_ms", 3.0, 2.3),
         ("speedup", 4.5, 5),
         ("size_mib", 10, 9.9),
         ("size_ratio", 8, 8.1),
@@ -57,9 +59,9 @@ def test_every_budget_line_has_its_number(key: str, kept: float, missed: float) 
 def test_an_emulated_processor_gives_instructions_and_no_milliseconds() -> None:
     row = DeviceRow(device="emulated_a72", how="emulated", instructions=9_000_000, instructions_ratio=0.5, seq_len=32,
                     size_bytes=MIB, reference_size_bytes=2 * MIB)  # fmt: skip
-    found = judged(row, {"latency_p50_ms": 3, "size_mib": 2})
-    assert [check["verdict"] for check in found.checks] == ["not_measured", "pass"]
-    assert "gives no milliseconds" in found.why[0]
+    found = judged(row, {"latency_p50_ms": 3, "peak_rss_mib": 100, "size_mib": 2})
+    assert [check["verdict"] for check in found.checks] == ["not_measured", "not_measured", "pass"]
+    assert "has no milliseconds" in found.why[0] and "includes the emulator" in found.why[1]
     assert found.why[-1].endswith("9.0 million instructions an inference of 32 tokens, 0.50 times the reference's")
     alone = judged(changed(how="emulated", metrics=[], reference_size_bytes=None), {"accuracy": 0.9})
     assert NO_REFERENCE in alone.why[0]
