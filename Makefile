@@ -10,7 +10,10 @@ NEWER := $(VENV)/transformers5
 NEWER_TESTS := tests/unit/test_families.py tests/unit/test_students.py tests/unit/test_checkpoint.py \
     tests/unit/test_stages.py tests/unit/test_formats.py tests/property/test_slicing.py
 
-.PHONY: install quickstart test bench clean
+# What the tests of devices run: emulated processors, a bare arm64 system, an SSH server, adb. Without them they skip.
+DEVICE_TOOLS := qemu-user proot openssh-server adb gcc libc6-dev
+
+.PHONY: install quickstart test device-tools bench clean
 
 install: $(DONE)
 
@@ -30,7 +33,13 @@ $(NEWER)/.installed: $(DONE)
 	$(BIN)/python -m pip install --quiet --upgrade --target $(NEWER) "transformers>=5,<6"
 	touch $@
 
-test: install $(NEWER)/.installed
+device-tools:
+	@if dpkg -s $(DEVICE_TOOLS) >/dev/null 2>&1; then exit 0; fi; \
+	apt-get -qq update >/dev/null 2>&1 && \
+	DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install $(DEVICE_TOOLS) >/dev/null 2>&1 || \
+	echo "device-tools: $(DEVICE_TOOLS) cannot be installed here; the tests that need them skip"
+
+test: install device-tools $(NEWER)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

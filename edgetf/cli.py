@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from edgetf import __version__
+from edgetf.commands.group import ShowGroup
 from edgetf.core.errors import EXIT_INTERRUPTED, EdgetfError
 
 app = typer.Typer(
@@ -167,12 +168,66 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Show one.")] = None
     raise typer.Exit(recipes_command(name, json))
 
 
-@app.command()
-def devices(name: Annotated[str | None, typer.Argument(help="Show one.")] = None, json: Json = False) -> None:
-    """List the device profiles, or show one."""
+devices = typer.Typer(cls=ShowGroup, help="List the device profiles, show one, or add a board.")
+app.add_typer(devices, name="devices")
+
+
+@devices.command("show", hidden=True)
+def devices_show(name: Annotated[str | None, typer.Argument(help="Show one.")] = None, json: Json = False) -> None:
+    """List the device profiles, or show one: what `edgetf devices [NAME]` does."""
     from edgetf.commands.lists import devices_command
 
     raise typer.Exit(devices_command(name, json))
+
+
+@devices.command("add")
+def devices_add(
+    name: Annotated[str, typer.Argument(help="How it will be called.")],
+    ssh: Annotated[str | None, typer.Option(help="USER@HOST, or a name that ssh knows.")] = None,
+    adb: Annotated[str | None, typer.Option(help="A serial that `adb devices` shows.")] = None,
+    port: Annotated[int | None, typer.Option(help="Default: as ssh is configured.")] = None,
+    identity: Annotated[Path | None, typer.Option(help="A private key. Default: as ssh is configured.")] = None,
+    config: Annotated[Path | None, typer.Option(help="An ssh configuration file of its own.")] = None,
+    python: Annotated[str | None, typer.Option(help="The Python there. Default: python3.")] = None,
+    folder: Annotated[str | None, typer.Option(help="Where files go there. Default: .cache/edgetf.")] = None,
+    zipped: Annotated[
+        bool, typer.Option("--zip", help="Send the runner with its packages, for a board without pip.")
+    ] = False,
+    emulated: Annotated[
+        bool, typer.Option("--emulated", help="An emulator plays its processor: milliseconds are withheld.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write over a profile of that name.")] = False,
+    json: Json = False,
+) -> None:
+    """Ask a board what it is made of, and write its profile."""
+    from edgetf.commands.devices_add import devices_add_command
+
+    way = {"host": ssh, "serial": adb, "port": port, "identity": identity, "config": config, "python": python}
+    way |= {"folder": folder, "runner": "zip" if zipped else None, "emulated": emulated or None}
+    raise typer.Exit(devices_add_command(name, {key: value for key, value in way.items() if value}, force, json))
+
+
+targets_app = typer.Typer(help="Ways to reach a device: list them, or set one up.")
+app.add_typer(targets_app, name="targets")
+
+
+@targets_app.callback(invoke_without_command=True)
+def targets(context: typer.Context, json: Json = False) -> None:
+    """Ways to reach a device: list them, or set one up."""
+    if context.invoked_subcommand is None:
+        from edgetf.commands.targets import targets_command
+
+        raise typer.Exit(targets_command(json))
+
+
+@targets_app.command()
+def setup(
+    name: Annotated[str, typer.Argument(metavar="emulated-arm64", help="What to set up.")], json: Json = False
+) -> None:
+    """Download and make what a target needs, in the cache folder; installs nothing on this machine."""
+    from edgetf.commands.targets import setup_command
+
+    raise typer.Exit(setup_command(name, json))
 
 
 @app.command()

@@ -18,6 +18,10 @@ def parsed(words: list[str]) -> tuple[str, dict[str, Any]]:
     command: Any = typer.main.get_command(app)
     names: list[str] = []
     while hasattr(command, "commands"):
-        name, command, words = command.resolve_command(command.make_context("edgetf", list(words)), words)
+        if names and command.invoke_without_command and all(word.startswith("-") for word in words):
+            break  # the group is a command itself, as `edgetf targets`
+        context = command.make_context("edgetf", list(words))
+        words = [*context._protected_args, *context.args]  # what the group made of them, as `edgetf devices NAME`
+        name, command, words = command.resolve_command(context, words)
         names.append(name)
     return " ".join(names), command.make_context(names[-1], list(words)).params

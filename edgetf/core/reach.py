@@ -9,6 +9,10 @@ from pydantic import Field
 from edgetf.core.strict import Strict
 
 TargetKind = Literal["local", "none", "ssh", "adb", "emulated"]
+RunnerKind = Annotated[
+    Literal["installed", "zip"], Field(description="edgetf is installed there, or one zip application is sent")
+]
+Folder = Annotated[str, Field(pattern=r"^[^-~\s][^\n]*$", description="where files go on the board; from its home")]
 REACHED: dict[TargetKind, str] = {
     "local": "here",
     "none": "not from here",
@@ -25,19 +29,19 @@ class Ssh(Strict):
     port: Annotated[int | None, Field(ge=1, le=65535, description="null: as ssh is configured")] = None
     identity: Annotated[str | None, Field(description="path of a private key; null: as ssh is configured")] = None
     config: Annotated[str | None, Field(description="path of an ssh configuration file of its own")] = None
-    folder: Annotated[str, Field(min_length=1, description="where files go on the board")] = ".cache/edgetf"
-    python: Annotated[str, Field(min_length=1, description="the Python that runs the runner")] = "python3"
-    runner: Annotated[
-        Literal["installed", "zip"], Field(description="edgetf is installed there, or one zip application is sent")
-    ] = "installed"
+    folder: Folder = ".cache/edgetf"
+    python: Annotated[str, Field(pattern=r"^[^-~\s]\S*$", description="the Python that runs the runner")] = "python3"
+    runner: RunnerKind = "installed"
+    emulated: Annotated[bool, Field(description="a processor that qemu plays: no milliseconds are reported")] = False
 
 
 class Adb(Strict):
     """A phone or a board that `adb` reaches."""
 
     serial: Annotated[str | None, Field(pattern=r"^[^-\s]\S*$", description="null: the only one attached")] = None
-    folder: Annotated[str, Field(min_length=1)] = "/data/local/tmp/edgetf"
-    python: Annotated[str, Field(min_length=1)] = "python3"
+    folder: Folder = "/data/local/tmp/edgetf"
+    python: Annotated[str, Field(pattern=r"^[^-~\s]\S*$", description="the Python that runs the runner")] = "python3"
+    runner: RunnerKind = "installed"
 
 
 class Emulated(Strict):

@@ -20,10 +20,12 @@ from edgetf.core.errors import DeviceError, EdgetfError
 from edgetf.core.made import machine
 from edgetf.runtime.bench import bench, sustain
 from edgetf.runtime.classify import classify
+from edgetf.runtime.counting import count_instructions
 from edgetf.runtime.inputs import Inputs
 from edgetf.runtime.invariance import shifts
 from edgetf.runtime.lease import Voice, hold, own_stdout, read_line
 from edgetf.runtime.model import Model
+from edgetf.runtime.selfcheck import selfcheck
 
 Request = dict[str, Any]
 TICK_SECONDS = 0.5
@@ -114,8 +116,13 @@ def main() -> int:
                 voice.say("result", **sustain(request, lambda done, total: voice.say("tick", done=done, total=total)))
             case "invariance":
                 voice.say("result", **invariance(request))
+            case "count":
+                voice.say("result", **count_instructions(request))
+            case "selfcheck":
+                voice.say("result", **selfcheck())
             case other:
-                raise EdgetfError(f"runner: got do={other!r}, allowed: classify, bench, sustain, invariance")
+                allowed = "classify, bench, sustain, invariance, count, selfcheck"
+                raise EdgetfError(f"runner: got do={other!r}, allowed: {allowed}")
     except EdgetfError as error:
         voice.say("error", message=str(error), exit_code=error.exit_code)
         return error.exit_code

@@ -14,6 +14,7 @@ class Local:
     """The machine that runs edgetf."""
 
     how: How = "measured"
+    counts = False
 
     def ask(self, request: Request, tick: Tick | None = None) -> Answer:
         """See `Target.ask`."""

@@ -7,19 +7,14 @@ there: the runner is read from where this package lies.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from edgetf.core.errors import DeviceError
-from edgetf.core.files import guard_disk
 from edgetf.core.places import cache_folder
+from edgetf.targets.making import made_once, quietly
 
 BACKEND = "tflite_runtime"
 NEEDS = ("tflite-runtime==2.14.0", "numpy<2", "tokenizers>=0.20")
@@ -62,39 +57,15 @@ def _python() -> Path:
     digest = hashlib.sha256("\n".join((*NEEDS, sys.base_prefix)).encode()).hexdigest()[:12]
     folder = cache_folder() / "environments" / f"{BACKEND}-{digest}"
     python = folder / "bin" / "python"
-    if not python.is_file():  # a link to a Python that has gone is none
-        with guard_disk(folder), _alone(folder.with_suffix(".lock")):
-            if not python.is_file():
-                _make(folder)
+    made_once(folder, "bin/python", _make)  # a link to a Python that has gone is none
     return python
 
 
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock that other processes wait for; the kernel lets it go when a process ends, however it does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _make(folder: Path) -> None:
-    """Write the environment beside its place, then give it its name."""
-    part = folder.with_suffix(".partial")
-    for left in (folder, part):  # by a process that was killed, or with a Python that has gone
-        shutil.rmtree(left, ignore_errors=True)
-    try:
-        _quietly([sys.executable, "-m", "venv", str(part)])
-        _quietly([str(part / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", *NEEDS])
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+def _make(part: Path) -> None:
+    """Write the environment."""
+    _quietly([sys.executable, "-m", "venv", str(part)])
+    _quietly([str(part / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", *NEEDS])
 
 
 def _quietly(command: list[str]) -> None:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode != 0:
-        said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        errors = [line for line in said if line.startswith("ERROR")] or said
-        reason = " ".join(" ".join(errors[-2:]).split())[:300] or "no message"
-        raise DeviceError(f"{BACKEND}: not available, {command[2]} failed ({reason}); {_NEXT}")
+    quietly(command, BACKEND, _NEXT)

@@ -25,7 +25,8 @@ _TAIL = 300  # characters of a dead runner's last words
 _LEAVE_SECONDS = 5.0  # for a runner that has answered
 
 
-def _no_result(code: int, said: str) -> str:
+def no_result(code: int, said: str) -> str:
+    """Words for a runner that ended before it answered."""
     return f"the runner ended with code {code} and no result: {said or 'no message'}"
 
 
@@ -36,7 +37,8 @@ class Line:
     command: Sequence[str]
     env: Mapping[str, str] | None = None
     patience_seconds: float = 120.0  # without a sign of life
-    died: Callable[[int, str], str] = _no_result  # words for an exit code and the end of stderr
+    start_seconds: float | None = None  # … until the first one, which waits for a slow board's imports; None: the same
+    died: Callable[[int, str], str] = no_result  # words for an exit code and the end of stderr
 
 
 def ask(line: Line, request: Request, tick: Tick | None = None) -> Answer:
@@ -86,11 +88,13 @@ def _converse(process: subprocess.Popen[str], line: Line, request: Request, tick
     threading.Thread(target=_listen, args=(process.stdout, messages), daemon=True).start()
     # A thread of its own, because a peer that has gone does not take what is written.
     threading.Thread(target=_write, args=(process.stdin, json.dumps(request)), daemon=True).start()
+    patience = line.start_seconds or line.patience_seconds
     while True:
         try:
-            message = messages.get(timeout=line.patience_seconds)
+            message = messages.get(timeout=patience)
         except queue.Empty:
-            raise DeviceError(f"no sign of life for {line.patience_seconds:g} s, so it was given up") from None
+            raise DeviceError(f"no sign of life for {patience:g} s, so it was given up") from None
+        patience = line.patience_seconds
         match message and message["kind"]:
             case None:
                 process.wait()  # its stdout is at an end, so it is about to go

@@ -13,6 +13,8 @@ from edgetf.core.errors import DeviceError
 Request = dict[str, Any]
 Answer = dict[str, Any]
 Tick = Callable[[int, int], None]
+NO_MILLISECONDS = "an emulated processor gives no milliseconds; ask for its instructions: edgetf validate ARTIFACT"
+TIMED = ("bench", "sustain")  # requests whose answers are milliseconds
 Ask = Callable[[Request], Answer]
 How = Literal["measured", "emulated"]
 
@@ -24,6 +26,7 @@ class Target(Protocol):
     """
 
     how: How
+    counts: bool  # instructions of an inference, where it emulates
 
     def ask(self, request: Request, tick: Tick | None = None) -> Answer:
         """The runner's result.
@@ -46,7 +49,19 @@ def open_target(device: DeviceProfile) -> Target:
             from edgetf.targets.local import Local
 
             return Local()
-        case "ssh" | "adb" | "emulated":
+        case "ssh" if device.ssh is not None:
+            from edgetf.targets.ssh import SshTarget
+
+            return SshTarget(device, device.ssh)
+        case "adb" if device.adb is not None:
+            from edgetf.targets.adb import AdbTarget
+
+            return AdbTarget(device, device.adb)
+        case "emulated":
+            from edgetf.targets.emulated import EmulatedArm64
+
+            return EmulatedArm64(device)
+        case "ssh" | "adb":
             raise DeviceError(f"{device.name}: target {device.target} is not available")
         case "none":
             raise DeviceError(f"{device.name}: cannot be reached from here; use --device host on the device itself")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,19 @@ class Evaluation:
     def teacher(self) -> Classes:
         """The teacher's classes, shape (N,)."""
         return classification.decisions(self.teacher_logits)
+
+    def select(self, chosen: Sequence[int]) -> Evaluation:
+        """Some of the rows, by their numbers."""
+        words = by_word(self.task)
+        answers = by_text(self.teacher_logits, self.texts) if words else self.teacher_logits
+        some = [answers[k] for k in chosen]
+        return replace(
+            self,
+            texts=[self.texts[k] for k in chosen],
+            pairs=[self.pairs[k] for k in chosen] if self.pairs is not None else None,
+            labels=task_of(self.task).labels([self.labels[k] for k in chosen] if len(self.labels) else []),
+            teacher_logits=np.concatenate(some) if words else np.asarray(some),
+        )
 
     def fits(self, logits: Floats) -> bool:
         """Whether answers are of a shape that can be compared with the teacher's."""

@@ -16,6 +16,7 @@ from edgetf.core.budget import TIMED, Check, Verdict, check_budget, overall
 from edgetf.core.device import DeviceProfile
 from edgetf.core.errors import ArtifactError, DeviceError
 from edgetf.core.metrics import Metric
+from edgetf.core.support import HERE
 from edgetf.runtime.model import Model
 from edgetf.targets import side
 from edgetf.targets.target import Target, Tick, open_target
@@ -43,10 +44,12 @@ APART = {  # backends whose files are not timed beside the reference
     side.BACKEND: f"{side.BACKEND} runs in another process than the teacher's fp32 ONNX file",
     "torch_cuda": "torch_cuda runs on a GPU, the teacher's fp32 ONNX file on the CPU",
 }
+NOT_THERE = "{} has no runtime for the teacher's fp32 ONNX file"
 SIMULATED = "this processor computes the scheme in float, so that its milliseconds say nothing"
 EMULATED = "an emulated processor has no milliseconds; bound instructions_ratio instead"
 PREDICTED = "predicted, not measured; a prediction keeps no bound"
 UNCOUNTED = "instructions are counted on emulated devices only"
+NOTHING_TIMED = "an emulated processor has no milliseconds, and the way to this one counts no instructions"
 NO_REFERENCE = "the teacher's fp32 ONNX folder is not beside this one; give it with --reference"
 
 
@@ -76,8 +79,11 @@ class DeviceRow:
     load_ms: float | None = None
     first_ms: float | None = None
     peak_rss_bytes: int | None = None
-    instructions: int | None = None  # that an inference executes under emulation
+    instructions: int | None = None  # of one inference; these five where the processor is emulated
+    instructions_by_class: dict[str, int] = field(default_factory=dict)
     reference_instructions: int | None = None
+    instructions_ratio: float | None = None  # this file's / the reference's
+    parity: dict[str, Any] = field(default_factory=dict)  # with the answers of this machine
     machine: dict[str, Any] = field(default_factory=dict)
     conditions: dict[str, Any] = field(default_factory=dict)  # clock, temperature, other work … while it was timed
     metrics: list[dict[str, Any]] = field(default_factory=list)
@@ -151,6 +157,13 @@ def _measure(
         ArtifactError, ParityError: the file cannot be opened or run at all.
         DeviceError: the device is not available, or went away.
     """
+    row.size_bytes = artifact.manifest.size_bytes
+    row.reference_size_bytes = reference.manifest.size_bytes if reference else None
+    if target.how == "emulated":
+        from edgetf.validation.emulated import measure_emulated
+
+        measure_emulated(row, artifact, model, target, reference, settings, tick)
+        return
     row.problems = _check_parity(row, artifact, model, settings, target)
     if reference is not None:
         details = reference.spec.details
@@ -162,9 +175,8 @@ def _measure(
     if support is not None and support.how == "simulated":
         row.how = "simulated"
     else:
-        _measure_latency(row, model, artifact, reference, budget, settings, target)
-    row.size_bytes = artifact.manifest.size_bytes
-    row.reference_size_bytes = reference.manifest.size_bytes if reference else None
+        row.alone = _apart(model, device) if reference is not None else None
+        _measure_latency(row, model, artifact, None if row.alone else reference, budget, settings, target)
 
 
 def _check_parity(row: DeviceRow, artifact: Artifact, model: Model, settings: Settings, target: Target) -> list[str]:
@@ -202,6 +214,13 @@ def _measure_accuracy(
     return rows.compare(logits)
 
 
+def _apart(model: Model, device: DeviceProfile) -> str | None:
+    """Why the teacher's fp32 ONNX file cannot be timed in the same process there, or None."""
+    if model.backend in APART:
+        return APART[model.backend]
+    return None if device.runtime_of("onnx") == HERE["onnx"] else NOT_THERE.format(device.name)
+
+
 def _measure_latency(
     row: DeviceRow,
     model: Model,
@@ -212,8 +231,6 @@ def _measure_latency(
     target: Target,
 ) -> None:
     """Time the variant in turns with its reference; once more where that leaves a bound of the budget open."""
-    if model.backend in APART and reference is not None:
-        reference, row.alone = None, APART[model.backend]  # no comparison
     models = [model]
     if reference is not None:
         other = deployable_model(reference)
@@ -276,6 +293,8 @@ def _reasons(row: DeviceRow) -> dict[str, str]:
     untimed = {"simulated": SIMULATED, "emulated": EMULATED, "predicted": PREDICTED}.get(row.how)
     if untimed is not None:
         reasons |= dict.fromkeys(TIMED, untimed)
+    if row.how == "emulated":
+        reasons["peak_rss_mib"] = "memory under emulation includes the emulator's"
     if row.instructions is None:
         reasons["instructions_ratio"] = UNCOUNTED
     return reasons
@@ -302,6 +321,10 @@ def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
     why = row.problems + [check.why for check in checks]
     if row.how == "simulated":
         why.append(f"simulated: {SIMULATED}")
+    elif row.instructions is not None:
+        why.append(_counted(row))
+    elif row.how == "emulated":
+        why.append(f"emulated: {NOTHING_TIMED}")
     elif row.alone and "speedup" not in budget:
         why.append(f"speedup: not measured ({row.alone})")
     why += [f"untrusted: {doubt}" for doubt in row.doubts]
@@ -309,6 +332,12 @@ def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
         why.append(f"slower: it runs at {row.speedup:.2f} times the speed of its teacher's fp32 file")
     verdict: Verdict = "fail" if row.problems else overall([check.verdict for check in checks])
     return replace(row, checks=[vars(check) for check in checks], why=why, verdict=verdict)
+
+
+def _counted(row: DeviceRow) -> str:
+    """What was counted, in a line."""
+    said = f"emulated: {(row.instructions or 0) / 1e6:.1f} million instructions an inference of {row.seq_len} tokens"
+    return said if row.instructions_ratio is None else f"{said}, {row.instructions_ratio:.2f} times the reference's"
 
 
 def row_from_json(record: dict[str, Any]) -> DeviceRow:

@@ -29,7 +29,10 @@ LIGHT = (
     "edgetf.runtime.litert",
     "edgetf.runtime.ort",
     "edgetf.runtime.runner",
+    "edgetf.targets.emulated",
     "edgetf.targets.local",
+    "edgetf.targets.ssh",
+    "edgetf.validation.emulated",
     "edgetf.validation.validate",
 )
 
@@ -48,6 +51,14 @@ def test_help_answers_in_half_a_second(cli: Cli) -> None:
 @pytest.mark.parametrize("module", LIGHT)
 def test_runtime_imports_without_torch(module: str) -> None:
     code = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_the_runner_of_a_device_is_light() -> None:
+    """It must start on a board, and under emulation, with what the tool itself uses left out."""
+    heavy = (*HEAVY, "pydantic", "typer", "rich", "tokenizers", "onnxruntime")
+    code = f"import sys, edgetf.runtime.runner; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 

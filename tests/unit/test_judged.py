@@ -56,6 +56,17 @@ def test_every_budget_line_has_its_number(key: str, kept: float, missed: float) 
     assert "missed" in row.why[0]
 
 
+def test_an_emulated_processor_gives_instructions_and_no_milliseconds() -> None:
+    row = DeviceRow(device="emulated_a72", how="emulated", instructions=9_000_000, instructions_ratio=0.5, seq_len=32,
+                    size_bytes=MIB, reference_size_bytes=2 * MIB)  # fmt: skip
+    found = judged(row, {"latency_p50_ms": 3, "peak_rss_mib": 100, "size_mib": 2})
+    assert [check["verdict"] for check in found.checks] == ["not_measured", "not_measured", "pass"]
+    assert "has no milliseconds" in found.why[0] and "includes the emulator" in found.why[1]
+    assert found.why[-1].endswith("9.0 million instructions an inference of 32 tokens, 0.50 times the reference's")
+    alone = judged(changed(how="emulated", metrics=[], reference_size_bytes=None), {"accuracy": 0.9})
+    assert NO_REFERENCE in alone.why[0]
+
+
 def test_without_a_budget_only_correctness_is_judged() -> None:
     assert judged(ROW, {}).verdict == "pass"
     row = judged(changed(problems=["parity: logits moved"]), {})

@@ -33,6 +33,14 @@ def test_signs_of_life_keep_a_slow_runner() -> None:
     assert ask(line(code, patience=1.5), {})["answer"] == 7
 
 
+def test_a_slow_start_is_waited_for_and_silence_after_it_is_not() -> None:
+    code = 'import time; time.sleep(1.5); print(\'{"kind": "alive"}\', flush=True); time.sleep(60)'
+    before = time.monotonic()
+    with pytest.raises(DeviceError, match=r"no sign of life for 0\.5 s"):
+        ask(Line([sys.executable, "-c", code], patience_seconds=0.5, start_seconds=30.0), {})
+    assert 1.5 < time.monotonic() - before < 20
+
+
 def test_a_silent_runner_is_given_up_and_ended() -> None:
     code = 'import os, time; print(\'{"kind": "alive"}\', flush=True); time.sleep(60)'
     before = time.monotonic()
