@@ -47,6 +47,8 @@ def validate_command(
                 reporter.update(done, total, "evaluation rows")
 
             rows.append(validate(artifact, profile, reference, budget, settings, tick))
+        if rows[-1].how == "not_measured":
+            reporter.say(f"edgetf: {profile.name}: {rows[-1].why[0]}")
     if not budget:
         reporter.say("no --budget given: only correctness is judged")
     named = [(artifact.manifest.name, row) for row in rows]
