@@ -25,6 +25,10 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout,
 Budget = Annotated[list[str] | None, typer.Option("--budget", help="KEY=VALUE, e.g. accuracy_drop=0.02; repeatable.")]
 Devices = Annotated[list[str] | None, typer.Option("--device", help="A device profile; repeatable. Default: host.")]
 
+Provider = Annotated[
+    str | None, typer.Option(help="Execution provider or delegate, e.g. CUDAExecutionProvider. Default: the device's.")
+]
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -73,8 +77,10 @@ def validate(
         Path | None, typer.Option(help="The teacher's fp32 ONNX folder; by default the one the run made.")
     ] = None,
     threads: Annotated[int, typer.Option(min=1)] = 1,
-    seq_len: Annotated[int | None, typer.Option(min=2, help="Tokens of the timed input.")] = None,
-    samples: Annotated[int, typer.Option(min=30)] = 60,
+    seq_len: Annotated[
+        list[int] | None, typer.Option(min=2, help="Tokens of the timed input; of several, the first is judged.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=30, help="At least so many, unless the model is slow.")] = 60,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write Markdown.")] = None,
     json: Json = False,
@@ -83,7 +89,7 @@ def validate(
     from edgetf.commands.validate import validate_command
 
     code = validate_command(
-        artifact, device or ["host"], budget or [], reference, (threads, samples, seq_len), junit, markdown, json
+        artifact, device or ["host"], budget or [], reference, (threads, samples, seq_len or []), junit, markdown, json
     )
     raise typer.Exit(code)
 
@@ -95,15 +101,23 @@ def bench(
     against: Annotated[Path | None, typer.Option(help="Another one, timed in turns in the same process.")] = None,
     threads: Annotated[int, typer.Option(min=1)] = 1,
     seq_len: Annotated[
-        int | None, typer.Option(min=2, help="Tokens of the input. Default: what the model takes.")
+        list[int] | None,
+        typer.Option(min=2, help="Tokens of the input; repeatable. Default: what the model takes."),
     ] = None,
-    samples: Annotated[int, typer.Option(min=30)] = 60,
+    samples: Annotated[int, typer.Option(min=30, help="At least so many, unless the model is slow.")] = 60,
+    sustained: Annotated[
+        float | None, typer.Option(min=1, metavar="SECONDS", help="Run without a pause, and show how speed drifts.")
+    ] = None,
+    cpu: Annotated[list[int] | None, typer.Option(min=0, help="A core to run on; repeatable. Default: any.")] = None,
+    provider: Provider = None,
     json: Json = False,
 ) -> None:
     """Latency of a file, alone or against another."""
-    from edgetf.commands.bench import bench_command
+    from edgetf.commands.bench import Asked, bench_command
 
-    raise typer.Exit(bench_command(model, device, against, threads, seq_len, samples, json))
+    lengths, cores = tuple(seq_len or ()), tuple(cpu or ())
+    asked = Asked(model, device, against, threads, lengths, samples, sustained, cores, provider)
+    raise typer.Exit(bench_command(asked, json))
 
 
 @app.command()

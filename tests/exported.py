@@ -21,7 +21,8 @@ from edgetf.data.dataset import Dataset
 from edgetf.formats.quantization import Feeds, Quantization
 from edgetf.formats.quantize import quantize_file
 from edgetf.models.checkpoint import WEIGHTS, copy_checkpoint, load_classifier
-from edgetf.runtime.encoder import Batch, Encoder
+from edgetf.runtime.encoder import Encoder
+from edgetf.runtime.inputs import Batch
 from edgetf.runtime.ort import OrtBackend
 from edgetf.stages import export, finetune
 from edgetf.stages.calibrate import feeds_of

@@ -17,7 +17,7 @@ import numpy as np
 
 from edgetf.core.metrics import Floats
 from edgetf.data.dataset import Dataset, Split
-from edgetf.runtime.encoder import Batch
+from edgetf.runtime.inputs import Batch
 
 FAMILY_NAMES = ("bert", "roberta", "distilbert", "mobilebert")
 LABELS = ("money", "sport", "weather")

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from edgetf.commands.output import print_json
 from edgetf.core.artifact import MANIFEST, open_verified
 from edgetf.core.device import DeviceProfile, load_device
-from edgetf.core.errors import EXIT_FINE, ArtifactError, DeviceError
+from edgetf.core.errors import EXIT_FINE, ArtifactError, ConfigError
 from edgetf.core.made import made_with
-from edgetf.core.metrics import percentile, ratio_interval
+from edgetf.core.metrics import percentile
 from edgetf.core.support import HERE
-from edgetf.report.words import milliseconds
-from edgetf.runtime.classify import Model
-from edgetf.runtime.timing import is_noisy
-from edgetf.targets.local import ask_runner
+from edgetf.report.progress import Reporter
+from edgetf.report.timings import bench_lines
+from edgetf.runtime.model import Model
+from edgetf.targets.target import Answer, Request, Target, open_target
 from edgetf.validation.golden import deployable_model
+from edgetf.validation.timings import timing_of
 
 BACKENDS = {".onnx": "ort", ".tflite": "litert"}
 DEFAULT_LENGTH = 128
+SECONDS = 5.0  # for each model, to go on until its median is known to 1 %
 
 
 def model_at(path: Path) -> Model:
@@ -40,78 +44,103 @@ def model_at(path: Path) -> Model:
     return Model(path.name, path.parent, path.name, BACKENDS[path.suffix], DEFAULT_LENGTH)
 
 
-def bench_command(
-    path: Path, device_name: str, against: Path | None, threads: int, seq_len: int | None, samples: int, as_json: bool
-) -> int:
-    """Time one file, or two in turns."""
-    device = load_device(device_name)
-    if not device.here:
-        raise DeviceError(f"{device_name}: cannot be reached from here; use --device host")
-    models = [on_device(device, model_at(each)) for each in (path, against) if each is not None]
-    answer = ask_runner(
-        {
-            "do": "bench",
-            "models": [{**vars(model), "folder": str(model.folder)} for model in models],
-            "threads": threads,
-            "samples": samples,
-            "seq_len": seq_len or models[0].max_length,
-            "text": "",
-        }
-    )
-    rows = [_row(model, answer, k, threads) for k, model in enumerate(models)]
+@dataclass(frozen=True)
+class Asked:
+    """The options of the command."""
+
+    model: Path
+    device: str
+    against: Path | None = None
+    threads: int = 1
+    seq_lens: tuple[int, ...] = ()
+    samples: int = 60
+    sustained: float | None = None
+    cpus: tuple[int, ...] = ()
+    provider: str | None = None
+
+
+def bench_command(asked: Asked, as_json: bool) -> int:
+    """Time one file, or two in turns, at one length or several; or one for minutes.
+
+    Raises:
+        ConfigError: minutes of two models, or at several lengths.
+    """
+    device = load_device(asked.device)
+    target = open_target(device)
+    paths = [each for each in (asked.model, asked.against) if each is not None]
+    models = [on_device(device, model_at(each), asked.provider) for each in paths]
+    lengths = asked.seq_lens or (models[0].max_length,)
+    request = {"threads": asked.threads, "text": "", "cpus": list(asked.cpus)}
     document: dict[str, Any] = {
         "schema": 1,
-        "device": device_name,
-        "how": "measured",
+        "device": asked.device,
+        "how": target.how,
         "made": made_with("onnxruntime", "ai-edge-litert"),
-        "machine": {**answer["machine"], "load_average": answer["load_average"]},
-        "models": rows,
     }
-    if len(rows) == 2:
-        own, other = (row["samples_ms"] for row in rows)
-        document["speedup"] = round(percentile(other, 50) / percentile(own, 50), 4)
-        document["speedup_ci95"] = [round(value, 3) for value in ratio_interval(other, own)]
-    if as_json:
-        print_json(document)
+    if asked.sustained is not None:
+        if len(models) > 1 or len(lengths) > 1:
+            raise ConfigError(
+                "--sustained: got several models or lengths, allowed: one; leave out --against or a --seq-len"
+            )
+        document |= _sustained(target, models[0], {**request, "seq_len": lengths[0], "seconds": asked.sustained})
     else:
-        _print(document)
+        document |= _timed(target, models, {**request, "samples": asked.samples, "seconds": SECONDS}, lengths)
+    print_json(document) if as_json else print("\n".join(bench_lines(document)))
     return EXIT_FINE
 
 
-def on_device(device: DeviceProfile, model: Model) -> Model:
-    """The model in the runtime that the device has for its format, if it has another one."""
-    model_format = next((known for known, runtime in HERE.items() if runtime == model.backend), None)
-    runtime = device.runtime_of(model_format) if model_format is not None else None
-    return replace(model, backend=runtime or model.backend)
+def _timed(target: Target, models: list[Model], request: Request, lengths: Sequence[int]) -> dict[str, Any]:
+    """The part of the document on short runs: a row a model and length."""
+    rows: list[dict[str, Any]] = []
+    named = [model.to_json() for model in models]
+    for length in lengths:
+        answer = target.ask({**request, "do": "bench", "models": named, "seq_len": length})
+        rows += [_row(model, answer, k, request["threads"]) for k, model in enumerate(models)]
+    found: dict[str, Any] = {
+        "machine": {**answer["machine"], "load_average": answer["load_average"]},
+        "conditions": answer["conditions"],
+        "models": rows,
+    }
+    if len(models) == 2:  # at the last length; each row of the first model holds its own
+        found |= {name: rows[-2][name] for name in ("speedup", "speedup_ci95")}
+    return found
 
 
-def _row(model: Model, answer: dict[str, Any], k: int, threads: int) -> dict[str, Any]:
-    taken, after_another = answer["samples_ms"][k], answer["after_another_ms"][k]
+def _sustained(target: Target, model: Model, request: Request) -> dict[str, Any]:
+    """The part of the document on minutes without a pause."""
+    reporter = Reporter()
+    with reporter.step(model.name):
+        answer = target.ask(
+            {**request, "do": "sustain", "model": model.to_json()},
+            lambda done, total: reporter.update(done, total, "running without a pause"),
+        )
+    windows = answer.pop("windows")
+    first, last = windows[0]["latency_p50_ms"], median(window["latency_p50_ms"] for window in windows[-3:])
     return {
+        **{name: answer[name] for name in ("machine", "conditions", "backend", "seq_len")},
         "name": model.name,
-        "path": str(model.folder / model.model_file),
-        "backend": answer["backends"][k],
-        "threads": threads,
-        "seq_len": answer["seq_lens"][k],
-        "n": len(taken),
-        "latency_p50_ms": round(percentile(taken, 50), 4),
-        "latency_p90_ms": round(percentile(taken, 90), 4),
-        "latency_p99_ms": round(percentile(taken, 99), 4),
-        "after_another_p50_ms": round(percentile(after_another, 50), 4) if after_another else None,
-        "trusted": not is_noisy(taken),
-        "samples_ms": [round(value, 4) for value in taken],
+        "threads": request["threads"],
+        "sustained": {"seconds": request["seconds"], "drift": round(last / first - 1, 4), "windows": windows},
     }
 
 
-def _print(document: dict[str, Any]) -> None:
-    for row in document["models"]:
-        print(
-            f"{row['name']}: p50 {milliseconds(row['latency_p50_ms'])}, p90 {milliseconds(row['latency_p90_ms'])}, "
-            f"p99 {milliseconds(row['latency_p99_ms'])}, n {row['n']}, {row['seq_len']} tokens, "
-            f"{row['threads']} thread(s), {row['backend']['ran']}"
-            + ("" if row["trusted"] else "; untrusted: the timings scatter, end other work and measure again")
-        )
-    if "speedup" in document:
-        low, high = document["speedup_ci95"]
-        names = [row["name"] for row in document["models"]]
-        print(f"{names[0]} is {document['speedup']:.2f} times as fast as {names[1]} (95 %: {low:.2f} to {high:.2f})")
+def on_device(device: DeviceProfile, model: Model, provider: str | None = None) -> Model:
+    """The model in the runtime that the device has for its format, with the provider that it should run on."""
+    model_format = next((known for known, runtime in HERE.items() if runtime == model.backend), None)
+    runtime = device.runtime_of(model_format) if model_format is not None else None
+    return replace(model, backend=runtime or model.backend, provider=provider or device.provider)
+
+
+def _row(model: Model, answer: Answer, k: int, threads: int) -> dict[str, Any]:
+    timing = timing_of(answer, k, 1 if k == 0 else None)
+    after_another = answer["after_another_ms"][k]
+    return {
+        "name": model.name,
+        "path": str(model.path),
+        "backend": answer["backends"][k],
+        "threads": threads,
+        **asdict(timing),
+        "after_another_p50_ms": round(percentile(after_another, 50), 4) if after_another else None,
+        "trusted": not timing.doubts,
+        "samples_ms": [round(value, 4) for value in answer["samples_ms"][k]],
+    }

@@ -30,7 +30,7 @@ def infer_command(folder: Path, texts: list[str], pair: str | None, as_json: boo
     names: list[str] = artifact.spec.details["label_names"]
     with quiet():
         session = load_backend(model.backend).load(artifact.model_path, threads=1)
-        answers = classify(session, model.encoder(), texts, [pair] * len(texts) if pair else None)
+        answers = classify(session, model.encoder().inputs(texts, [pair] * len(texts) if pair else None), model.pad_id)
     said = task.say(texts, answers, names)
     if as_json:
         print_json([each.record for each in said])

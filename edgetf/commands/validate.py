@@ -27,7 +27,7 @@ def validate_command(
     devices: list[str],
     budget_words: list[str],
     reference_folder: Path | None,
-    timing: tuple[int, int, int | None],
+    timing: tuple[int, int, list[int]],
     junit: Path | None,
     markdown: Path | None,
     as_json: bool,
@@ -42,7 +42,8 @@ def validate_command(
     rows: list[DeviceRow] = []
     for profile in profiles:
         with reporter.step(f"{folder.name} on {profile.name}"):
-            settings = Settings(*timing)
+            threads, samples, lengths = timing
+            settings = Settings(threads, samples, next(iter(lengths), None), tuple(lengths[1:]))
 
             def tick(done: int, total: int) -> None:
                 reporter.update(done, total, "evaluation rows")

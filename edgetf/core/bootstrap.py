@@ -20,6 +20,17 @@ def draws(rows: int, seed: int = 0) -> Indices:
     return np.random.default_rng(seed).integers(0, rows, size=(DRAWS, rows))
 
 
+def block_draws(rows: int, seed: int = 0) -> Indices:
+    """Row numbers of every draw, (DRAWS, N), in blocks of rows that followed one another.
+
+    Timings are not independent, what disturbs one disturbs the next. Blocks keep that (Künsch 1989); their length is
+    the usual N^(1/3).
+    """
+    length = max(1, round(rows ** (1 / 3)))
+    starts = np.random.default_rng(seed).integers(0, rows - length + 1, size=(DRAWS, -(-rows // length)))
+    return (starts[:, :, None] + np.arange(length)).reshape(DRAWS, -1)[:, :rows]
+
+
 def interval(statistic: Statistic, rows: int, seed: int = 0) -> tuple[float, float] | None:
     """95 % interval of a statistic of row numbers (N,); None where it is not defined for any draw.
 

@@ -18,7 +18,7 @@ from edgetf.core.task_names import TaskName
 Verdict = Literal["pass", "fail", "not_measured"]
 
 ANY_UPPER = ("latency_p50_ms", "latency_p90_ms", "size_mib", "peak_rss_mib")
-ANY_LOWER = ("speedup", "size_ratio")
+ANY_LOWER = ("speedup", "size_ratio", "provider_share")
 TASK_UPPER: dict[TaskName, tuple[str, ...]] = {
     "sequence_classification": ("accuracy_drop",),
     "regression": ("pearson_drop", "mse", "rmse"),
@@ -40,7 +40,7 @@ def _once(keys: Iterable[str]) -> tuple[str, ...]:
 UPPER_BOUNDS = _once([*chain(*TASK_UPPER.values()), *ANY_UPPER])
 LOWER_BOUNDS = _once([*chain(*TASK_LOWER.values()), *ANY_LOWER])
 BUDGET_KEYS = UPPER_BOUNDS + LOWER_BOUNDS
-_FRACTIONS = set(chain(*TASK_UPPER.values(), *TASK_LOWER.values())) - {"mse", "rmse"}
+_FRACTIONS = {*chain(*TASK_UPPER.values(), *TASK_LOWER.values()), "provider_share"} - {"mse", "rmse"}
 
 
 @dataclass(frozen=True)

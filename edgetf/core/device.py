@@ -33,6 +33,9 @@ class DeviceProfile(Hardware):
     emulated: Emulated | None = None
     architecture: Literal["x86_64", "aarch64", "any"]
     runtimes: Annotated[tuple[Runtime, ...], Field(min_length=1)]
+    provider: Annotated[
+        str | None, Field(description="execution provider or delegate to ask for; null: the usual one on a CPU")
+    ] = None
     threads: Annotated[int, Field(ge=1, description="threads that one inference uses")] = 1
     python: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from edgetf.core.errors import ArtifactError, ConfigError, EdgetfError
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -42,6 +40,8 @@ def read_yaml(path: Path) -> Any:
     Raises:
         ConfigError: unreadable, not UTF-8, or not YAML.
     """
+    import yaml  # a device has none
+
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetf.core.bootstrap import block_draws
+
 Z95 = 1.959963984540054
 Labels = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -130,12 +132,18 @@ def percentile(samples: Sequence[float], q: float) -> float:
 
 
 def ratio_interval(over: Sequence[float], under: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of median(over) / median(under), pairs of one interleaved round drawn together."""
+    """95 % bootstrap interval of median(over) / median(under), turns of one interleaved run drawn together."""
     a, b = np.asarray(over), np.asarray(under)
     n = min(len(a), len(b))
-    draws = np.random.default_rng(seed).integers(0, n, size=(1000, n))
-    ratios = np.median(a[:n][draws], axis=1) / np.median(b[:n][draws], axis=1)
+    drawn = block_draws(n, seed)
+    ratios = np.median(a[:n][drawn], axis=1) / np.median(b[:n][drawn], axis=1)
     return (float(np.percentile(ratios, 2.5)), float(np.percentile(ratios, 97.5)))
+
+
+def percentile_interval(samples: Sequence[float], q: float, seed: int = 0) -> tuple[float, float]:
+    """95 % bootstrap interval of the q-th percentile of timings that were taken one after the other."""
+    found = np.percentile(np.asarray(samples)[block_draws(len(samples), seed)], q, axis=1)
+    return (float(np.percentile(found, 2.5)), float(np.percentile(found, 97.5)))
 
 
 def softmax(logits: Floats) -> Floats:

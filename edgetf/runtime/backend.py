@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from edgetf.core.errors import DeviceError
 from edgetf.core.metrics import Floats
-from edgetf.runtime.encoder import Batch
+from edgetf.runtime.inputs import Batch
 
 
 @dataclass(frozen=True)
 class Engine:
-    """The execution provider or delegate that was asked for, and the one that ran."""
+    """The execution provider or delegate that was asked for, the one that ran most of the graph, and its nodes."""
 
     asked: str
     ran: str
+    nodes: dict[str, int] = field(default_factory=dict)  # by provider; empty: the runtime does not tell
+
+    @classmethod
+    def of(cls, asked: str, nodes: dict[str, int]) -> Engine:
+        """From the nodes of each provider.
+
+        >>> Engine.of("CUDA", {"CUDA": 3, "CPU": 40}).ran
+        'CPU'
+        """
+        return cls(asked, max(nodes, key=nodes.__getitem__, default=asked), nodes)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a report holds it."""
+        return asdict(self)
 
 
 class Session(Protocol):
@@ -35,14 +51,20 @@ class Backend(Protocol):
 
     name: str
 
-    def load(self, model: Path, threads: int) -> Session:
-        """Open a file.
+    def load(self, model: Path, threads: int, provider: str | None = None) -> Session:
+        """Open a file with an execution provider or delegate; None: the runtime's usual one on a CPU.
 
         Raises:
             ArtifactError: the file is missing or corrupt.
+            DeviceError: the provider is not there.
             ParityError: it holds an op that the runtime lacks.
         """
         ...
+
+
+def lacks_provider(runtime: str, provider: str, known: Sequence[str]) -> DeviceError:
+    """What to say of a provider that is not there."""
+    return DeviceError(f"{runtime}: got provider {provider}, allowed here: {', '.join(known)}")
 
 
 def fitting_length(lengths: tuple[int, ...] | None, tokens: int) -> int:

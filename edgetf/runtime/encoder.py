@@ -3,52 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edgetf.core.errors import ArtifactError, ParityError, needs
-from edgetf.runtime.words import first_tokens
+from edgetf.core.errors import ArtifactError, needs
+from edgetf.runtime.inputs import Batch, Inputs, Piece, padded
+from edgetf.runtime.words import first_tokens, words_of
 
 TOKENIZER = "tokenizer.json"
-Ids = list[int]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """The ids of one input and their token types, both of length T; `words` begin here, by token and number."""
-
-    input_ids: Ids
-    token_type_ids: Ids
-    words: tuple[tuple[int, int], ...] = ()
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Padded inputs: three int64 arrays of shape (B, T)."""
-
-    input_ids: NDArray[np.int64]
-    attention_mask: NDArray[np.int64]
-    token_type_ids: NDArray[np.int64]
-
-    def named(self, names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-        """The arrays that a model asks for.
-
-        Raises:
-            ParityError: it asks for another.
-        """
-        known = {
-            "input_ids": self.input_ids,
-            "attention_mask": self.attention_mask,
-            "token_type_ids": self.token_type_ids,
-        }
-        strange = [name for name in names if name not in known]
-        if strange:
-            raise ParityError(f"the model asks for {', '.join(strange)}; allowed: {', '.join(known)}")
-        return {name: known[name] for name in names}
 
 
 class Encoder:
@@ -91,15 +53,10 @@ class Encoder:
             )
         return result
 
+    def inputs(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Inputs:
+        """The texts as a model reads them."""
+        return Inputs(self.pieces(texts, pairs), [len(words_of(text)) for text in texts] if self.by_word else None)
+
     def batch(self, pieces: Sequence[Piece], length: int | None = None) -> Batch:
         """Pad pieces to `length` tokens, or to the longest; a longer piece is cut."""
-        width = length or max(len(piece.input_ids) for piece in pieces)
-        ids = np.full((len(pieces), width), self.pad_id, dtype=np.int64)
-        mask = np.zeros_like(ids)
-        types = np.zeros_like(ids)
-        for row, piece in enumerate(pieces):
-            n = min(len(piece.input_ids), width)
-            ids[row, :n] = piece.input_ids[:n]
-            types[row, :n] = piece.token_type_ids[:n]
-            mask[row, :n] = 1
-        return Batch(ids, mask, types)
+        return padded(pieces, self.pad_id, length)

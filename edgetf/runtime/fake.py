@@ -12,8 +12,8 @@ import numpy as np
 
 from edgetf.core.errors import ArtifactError
 from edgetf.core.metrics import Floats
-from edgetf.runtime.backend import Engine, Session
-from edgetf.runtime.encoder import Batch
+from edgetf.runtime.backend import Engine, Session, lacks_provider
+from edgetf.runtime.inputs import Batch
 
 
 class FakeSession:
@@ -38,8 +38,10 @@ class FakeBackend:
 
     name = "fake"
 
-    def load(self, model: Path, threads: int) -> Session:
+    def load(self, model: Path, threads: int, provider: str | None = None) -> Session:
         """See `Backend.load`; `threads` changes nothing."""
+        if provider not in (None, "numpy"):
+            raise lacks_provider(self.name, provider, ["numpy"])
         try:
             record = json.loads(model.read_text(encoding="utf-8"))
             return FakeSession(np.asarray(record["weight"], float), np.asarray(record["bias"], float))

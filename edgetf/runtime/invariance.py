@@ -13,7 +13,8 @@ import numpy as np
 
 from edgetf.core.metrics import Floats
 from edgetf.runtime.backend import Session, fitting_length
-from edgetf.runtime.encoder import Encoder, Piece
+from edgetf.runtime.encoder import Encoder
+from edgetf.runtime.inputs import Piece
 
 MATES = 8  # texts of a batch
 

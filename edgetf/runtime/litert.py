@@ -12,11 +12,12 @@ import numpy as np
 
 from edgetf.core.errors import ArtifactError, ParityError, needs
 from edgetf.core.metrics import Floats
-from edgetf.runtime.backend import Engine, Session
-from edgetf.runtime.encoder import Batch
+from edgetf.runtime.backend import Engine, Session, lacks_provider
+from edgetf.runtime.inputs import Batch
 
 SIGNATURE = "seq_"
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
+XNNPACK, BUILT_IN, DELEGATE = "XNNPACK", "built-in kernels", "DELEGATE"
 _LACKS_OP = ("unresolved", "custom op", "failed to prepare", "failed to invoke")
 
 
@@ -31,8 +32,7 @@ class LitertSession:
         details = self._runners[lengths[0]].get_input_details()
         self.input_names = tuple(name for name in INPUT_NAMES if name in details)
         self._interpreter, self._runtime = interpreter, runtime  # the runners do not keep it alive
-        ran = "XNNPACK" if _delegated(interpreter) else "built-in kernels"
-        self.engine = Engine(asked="XNNPACK", ran=ran)
+        self.engine = Engine.of(XNNPACK, _nodes(interpreter))
 
     def run(self, batch: Batch) -> Floats:
         """Logits (B, C) in float64; T must be one of `lengths`.
@@ -54,10 +54,26 @@ class LitertSession:
         return np.asarray(rows, dtype=np.float64)
 
 
-def _delegated(interpreter: Any) -> bool:
-    """Whether a delegate took over part of the graph: it then stands in the plan as an op of that name."""
-    ops = interpreter._get_ops_details()
-    return any(op["op_name"] == "DELEGATE" for op in ops)
+def _nodes(interpreter: Any) -> dict[str, int]:
+    """How many ops of the first signature the delegate computes, and how many the built-in kernels do.
+
+    A delegate stands in the list as an op of its own behind those it took over, which are what lies between its inputs
+    and its outputs.
+    """
+    listed = interpreter._get_ops_details()
+    ops = [op for op in listed if op["op_name"] != DELEGATE]
+    maker = {int(tensor): k for k, op in enumerate(ops) for tensor in op["outputs"]}
+    taken: set[int] = set()
+    for delegate in (op for op in listed if op["op_name"] == DELEGATE):
+        known = {int(tensor) for tensor in delegate["inputs"]}
+        waiting = [int(tensor) for tensor in delegate["outputs"]]
+        while waiting:
+            k = maker.get(tensor) if (tensor := waiting.pop()) not in known else None
+            if k is not None and k not in taken:
+                taken.add(k)
+                waiting += [int(each) for each in ops[k]["inputs"]]
+    counted = {XNNPACK: len(taken), BUILT_IN: len(ops) - len(taken)}
+    return {name: count for name, count in counted.items() if count}
 
 
 class LitertBackend:
@@ -65,20 +81,25 @@ class LitertBackend:
 
     name = "litert"
 
-    def load(self, model: Path, threads: int) -> Session:
+    def load(self, model: Path, threads: int, provider: str | None = None) -> Session:
         """See `Backend.load`."""
         with needs("litert"):
             from ai_edge_litert.interpreter import Interpreter
-        return open_tflite(Interpreter, "LiteRT", model, threads)
+        return open_tflite(Interpreter, "LiteRT", model, threads, provider)
 
 
-def open_tflite(interpreter_class: Any, runtime: str, model: Path, threads: int) -> Session:
+def open_tflite(
+    interpreter_class: Any, runtime: str, model: Path, threads: int, provider: str | None = None
+) -> Session:
     """A session of a file in one of the interpreters, which share their interface; `runtime` is what it is called.
 
     Raises:
+        DeviceError: a delegate is asked for that the interpreter does not have by itself.
         ArtifactError: the file is missing or corrupt.
         ParityError: it holds an op that the runtime lacks.
     """
+    if provider not in (None, XNNPACK):
+        raise lacks_provider(runtime, provider, [XNNPACK])
     if not model.is_file():
         raise ArtifactError(f"{model}: not found")
     try:

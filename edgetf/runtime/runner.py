@@ -1,7 +1,8 @@
 """The runner process: one JSON request on stdin, JSON lines on stdout (`tick`, then `result` or `error`).
 
 It runs apart from the tool, so that its peak memory is the model's, a crash of a runtime is one message, and the
-same file runs on a board. Start it with ``python -m edgetf.runtime.runner``.
+same file runs on a board. Start it with ``python -m edgetf.runtime.runner`` and keep its stdin open, see
+`edgetf.runtime.lease`.
 """
 
 from __future__ import annotations
@@ -13,18 +14,16 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import numpy as np
-
-from edgetf.core.errors import EdgetfError
-from edgetf.core.made import load_average, machine
-from edgetf.runtime.backend import fitting_length
-from edgetf.runtime.classify import Model, classify
-from edgetf.runtime.encoder import TOKENIZER, Batch
+from edgetf.core.errors import DeviceError, EdgetfError
+from edgetf.core.made import machine
+from edgetf.runtime.bench import bench, sustain
+from edgetf.runtime.classify import classify
+from edgetf.runtime.inputs import Inputs
 from edgetf.runtime.invariance import shifts
-from edgetf.runtime.load import load_backend
-from edgetf.runtime.timing import interleaved_ms
+from edgetf.runtime.lease import Voice, hold, own_stdout, read_line
+from edgetf.runtime.model import Model
 
 Request = dict[str, Any]
 TICK_SECONDS = 0.5
@@ -43,38 +42,22 @@ def peak_rss_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
-def _model(record: dict[str, Any]) -> Model:
-    return Model(**{**record, "folder": Path(record["folder"])})
+def inputs_of(model: Model, request: Request) -> Inputs:
+    """What a request asks to be read: token ids, or texts that become ids here."""
+    if "inputs" in request:
+        return Inputs.from_json(request["inputs"])
+    return model.encoder().inputs(request["texts"], request.get("pairs"))
 
 
-def _own_stdout() -> TextIO:
-    """Keep the real stdout for messages and send what a C library prints there to stderr."""
-    messages = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    return messages
-
-
-class _Voice:
-    """Writes messages, one JSON object a line."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def say(self, kind: str, **content: Any) -> None:
-        self._stream.write(json.dumps({"kind": kind, **content}) + "\n")
-        self._stream.flush()
-
-
-def classify_texts(request: Request, voice: _Voice) -> dict[str, Any]:
+def classify_texts(request: Request, voice: Voice) -> dict[str, Any]:
     """Logits of every text, and what loading and the first run cost."""
-    model = _model(request["model"])
+    model = Model.from_json(request["model"])
     before = time.perf_counter()
-    session = load_backend(model.backend).load(model.folder / model.model_file, request["threads"])
+    session = model.open(request["threads"])
     load_ms = (time.perf_counter() - before) * 1e3
-    encoder = model.encoder()
-    texts, pairs = request["texts"], request.get("pairs")
+    inputs = inputs_of(model, request)
     before = time.perf_counter()
-    classify(session, encoder, texts[:1], pairs[:1] if pairs else None)
+    classify(session, inputs.first(), model.pad_id)
     first_ms = (time.perf_counter() - before) * 1e3
     said = before
 
@@ -84,73 +67,55 @@ def classify_texts(request: Request, voice: _Voice) -> dict[str, Any]:
             said = time.perf_counter()
             voice.say("tick", done=done, total=total)
 
-    logits = classify(session, encoder, texts, pairs, tick)
+    logits = classify(session, inputs, model.pad_id, tick)
     return {
         "logits": logits.tolist(),
         "load_ms": load_ms,
         "first_ms": first_ms,
         "peak_rss_bytes": peak_rss_bytes(),
-        "backend": {"asked": session.engine.asked, "ran": session.engine.ran},
-        "machine": machine(),
-    }
-
-
-def timed_batch(model: Model, text: str, length: int) -> Batch:
-    """One input of exactly `length` tokens: the text's words over and over, or any ids where there is no tokenizer."""
-    if text and (model.folder / TOKENIZER).is_file():
-        words = model.encoder().pieces([text])[0][0].input_ids
-        inner = words[1:-1] or words  # between the two special tokens
-        ids = [words[0], *(inner * (length // len(inner) + 1))[: max(0, length - 2)], words[-1]][:length]
-    else:
-        ids = [1 + k % 100 for k in range(length)]
-    row = np.asarray([ids], dtype=np.int64)
-    return Batch(row, np.ones_like(row), np.zeros_like(row))
-
-
-def bench(request: Request) -> dict[str, Any]:
-    """Interleaved milliseconds of the models on one input of `seq_len` tokens, batch 1."""
-    calls, lengths, engines = [], [], []
-    for record in request["models"]:
-        model = _model(record)
-        session = load_backend(model.backend).load(model.folder / model.model_file, request["threads"])
-        length = fitting_length(session.lengths, request["seq_len"])
-        batch = timed_batch(model, request["text"], length)
-        calls.append(lambda session=session, batch=batch: session.run(batch))
-        lengths.append(length)
-        engines.append({"asked": session.engine.asked, "ran": session.engine.ran})
-    before = load_average()
-    taken = interleaved_ms(calls, request["samples"])
-    return {
-        "samples_ms": [each.warm for each in taken],
-        "after_another_ms": [each.after_another for each in taken],
-        "seq_lens": lengths,
-        "backends": engines,
-        "load_average": before,
+        "backend": session.engine.to_json(),
         "machine": machine(),
     }
 
 
 def invariance(request: Request) -> dict[str, Any]:
     """How far a model's answers move with batch mates and with padding."""
-    model = _model(request["model"])
-    session = load_backend(model.backend).load(model.folder / model.model_file, request["threads"])
+    model = Model.from_json(request["model"])
+    session = model.open(request["threads"])
     return asdict(shifts(session, model.encoder(), request["texts"], request.get("pairs")))
+
+
+def pin(cpus: list[int]) -> None:
+    """Keep this process, and the threads that it will start, on these cores.
+
+    Raises:
+        DeviceError: there are no such cores, or the system cannot do it.
+    """
+    try:
+        os.sched_setaffinity(0, cpus)
+    except (OSError, AttributeError) as error:
+        raise DeviceError(f"cpus: got {cpus}, allowed: some of {os.cpu_count()} cores, from 0 ({error})") from None
 
 
 def main() -> int:
     """Answer one request from stdin; the exit code repeats that of the error, if there was one."""
-    voice = _Voice(_own_stdout())
-    request: Request = json.loads(sys.stdin.readline())
+    voice = Voice(own_stdout())
+    request: Request = json.loads(read_line())
+    hold(voice)
     try:
+        if request.get("cpus"):
+            pin(request["cpus"])
         match request["do"]:
             case "classify":
                 voice.say("result", **classify_texts(request, voice))
             case "bench":
                 voice.say("result", **bench(request))
+            case "sustain":
+                voice.say("result", **sustain(request, lambda done, total: voice.say("tick", done=done, total=total)))
             case "invariance":
                 voice.say("result", **invariance(request))
             case other:
-                raise EdgetfError(f"runner: got do={other!r}, allowed: classify, bench, invariance")
+                raise EdgetfError(f"runner: got do={other!r}, allowed: classify, bench, sustain, invariance")
     except EdgetfError as error:
         voice.say("error", message=str(error), exit_code=error.exit_code)
         return error.exit_code

@@ -19,7 +19,7 @@ class TfliteRuntimeBackend:
 
     name = "tflite_runtime"
 
-    def load(self, model: Path, threads: int) -> Session:
+    def load(self, model: Path, threads: int, provider: str | None = None) -> Session:
         """See `Backend.load`."""
         try:
             from tflite_runtime.interpreter import Interpreter
@@ -27,4 +27,4 @@ class TfliteRuntimeBackend:
             raise DeviceError(
                 f"tflite_runtime: not available in {sys.executable} ({error}); install tflite-runtime 2.14 and numpy 1"
             ) from None
-        return open_tflite(Interpreter, "tflite-runtime", model, threads)
+        return open_tflite(Interpreter, "tflite-runtime", model, threads, provider)

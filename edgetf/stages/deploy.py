@@ -16,7 +16,7 @@ from edgetf.core.schemes import Format, Scheme
 from edgetf.core.support import HERE
 from edgetf.core.task_names import CLASSIFICATION, by_word
 from edgetf.models.checkpoint import copy_tokenizer
-from edgetf.runtime.classify import Model
+from edgetf.runtime.model import Model
 from edgetf.runtime.words import by_text
 from edgetf.tasks import task_of
 from edgetf.validation.golden import runtime_logits, torch_parity, write_golden

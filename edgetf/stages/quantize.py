@@ -12,7 +12,7 @@ from edgetf.core.errors import ConfigError, ParityError
 from edgetf.core.schemes import FORMATS, Scheme
 from edgetf.formats.quantization import Feeds, GraphSummary, Quantization
 from edgetf.formats.quantize import quantize_file, stored_errors, summarize_file
-from edgetf.runtime.classify import Model
+from edgetf.runtime.model import Model
 from edgetf.stages.context import Context
 from edgetf.stages.deploy import deployed, finish
 from edgetf.validation.golden import Golden, golden_of, runtime_shifts

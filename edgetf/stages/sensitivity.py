@@ -19,7 +19,7 @@ from edgetf.core.schemes import Format
 from edgetf.formats.parts import part_of
 from edgetf.formats.quantization import Feeds, Quantization
 from edgetf.formats.quantize import quantize_file
-from edgetf.runtime.classify import Model
+from edgetf.runtime.model import Model
 from edgetf.validation.golden import deployable_model, golden_of, runtime_logits
 
 _LAYER = re.compile(r"\.layer\.(\d+)\.")

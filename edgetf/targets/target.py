@@ -13,6 +13,7 @@ from edgetf.core.errors import DeviceError
 Request = dict[str, Any]
 Answer = dict[str, Any]
 Tick = Callable[[int, int], None]
+Ask = Callable[[Request], Answer]
 How = Literal["measured", "emulated"]
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from edgetf.data.dataset import Split
 from edgetf.data.labels import Label
-from edgetf.runtime.encoder import Encoder, Piece
+from edgetf.runtime.encoder import Encoder
+from edgetf.runtime.inputs import Piece
 from edgetf.runtime.words import starts
 
 WINDOW = 50

@@ -17,9 +17,10 @@ from edgetf.core.metrics import Floats, cosine, stacked
 from edgetf.core.schemes import Runtime
 from edgetf.core.support import HERE
 from edgetf.core.task_names import CLASSIFICATION
-from edgetf.runtime.classify import Model
-from edgetf.runtime.encoder import Piece
+from edgetf.runtime.inputs import Piece
+from edgetf.runtime.model import Model
 from edgetf.targets.local import ask_runner
+from edgetf.targets.target import Ask
 from edgetf.tasks import task_of
 
 GOLDEN = "golden.jsonl"
@@ -116,12 +117,14 @@ def deployable_model(artifact: Artifact, runtime: Runtime | None = None) -> Mode
         raise ArtifactError(f"{artifact.path}: its manifest lacks {error} in `details`; make it again") from None
 
 
-def runtime_logits(model: Model, texts: list[str], pairs: list[str] | None, threads: int = 1) -> dict[str, Any]:
-    """The runner's answer for these texts."""
-    return ask_runner(
+def runtime_logits(
+    model: Model, texts: list[str], pairs: list[str] | None, threads: int = 1, ask: Ask = ask_runner
+) -> dict[str, Any]:
+    """The answer for these texts of the runner here, or of the one that `ask` reaches."""
+    return ask(
         {
             "do": "classify",
-            "model": {**vars(model), "folder": str(model.folder)},
+            "model": model.to_json(),
             "threads": threads,
             "texts": texts,
             "pairs": pairs,
@@ -131,7 +134,7 @@ def runtime_logits(model: Model, texts: list[str], pairs: list[str] | None, thre
 
 def runtime_shifts(model: Model, texts: list[str], pairs: list[str] | None) -> dict[str, float | None]:
     """How far answers move with their batch mates and with padding, see `edgetf.runtime.invariance`."""
-    request = {"do": "invariance", "model": {**vars(model), "folder": str(model.folder)}, "threads": 1}
+    request = {"do": "invariance", "model": model.to_json(), "threads": 1}
     answer = ask_runner({**request, "texts": texts, "pairs": pairs})
     return {name: answer[name] for name in ("batch", "padding")}
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from edgetf.core.artifact import Artifact
 from edgetf.core.metrics import Metric, percentile, ratio_interval
-from edgetf.runtime.classify import Model
-from edgetf.runtime.timing import is_noisy
+from edgetf.runtime.model import Model
+from edgetf.runtime.trust import is_noisy
 from edgetf.targets.local import ask_runner
 from edgetf.validation.evaluation import Evaluation
 from edgetf.validation.golden import deployable_model, golden_of, runtime_logits
@@ -82,7 +82,7 @@ def _timed(models: list[Model], text: str, settings: Settings) -> list[list[floa
     """Milliseconds of each model in turns; taken again, a few times, while they scatter too much to choose by."""
     request = {
         "do": "bench",
-        "models": [{**vars(model), "folder": str(model.folder)} for model in models],
+        "models": [model.to_json() for model in models],
         "threads": settings.threads,
         "samples": settings.samples,
         "seq_len": settings.seq_len or models[0].max_length,

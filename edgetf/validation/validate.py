@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,27 @@ from edgetf.core.artifact import Artifact, open_verified
 from edgetf.core.budget import Check, Verdict, check_budget, overall
 from edgetf.core.device import DeviceProfile
 from edgetf.core.errors import ArtifactError
-from edgetf.core.metrics import Metric, percentile, ratio_interval
-from edgetf.runtime.classify import Model
-from edgetf.runtime.timing import is_noisy
+from edgetf.core.metrics import Metric
+from edgetf.runtime.model import Model
 from edgetf.targets import side
-from edgetf.targets.local import ask_runner
+from edgetf.targets.target import Target, Tick, open_target
 from edgetf.validation.evaluation import Evaluation, read_evaluation
+from edgetf.validation.fallback import fallback_problem, provider_share
 from edgetf.validation.golden import deployable_model, golden_of, runtime_logits, same_file_parity
+from edgetf.validation.timings import timing_of
 
 MIB = 1 << 20
-Tick = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How latency is taken."""
+    """How latency is taken: at `seq_len` tokens (None: the longest that the model takes), and at `more_lens` too."""
 
     threads: int = 1
     samples: int = 60
     seq_len: int | None = None
+    more_lens: tuple[int, ...] = ()
+    seconds: float = 5.0  # for each model, to go on until its median is known to 1 %
 
 
 APART = f"{side.BACKEND} runs in another process than the teacher's fp32 ONNX file"
@@ -45,11 +47,13 @@ class DeviceRow:
 
     device: str
     how: str = "measured"
-    backend: dict[str, str] = field(default_factory=dict)
+    backend: dict[str, Any] = field(default_factory=dict)
     threads: int = 1
     seq_len: int | None = None
     latency_p50_ms: float | None = None
+    latency_p50_ci95_ms: list[float] | None = None
     latency_p90_ms: float | None = None
+    latency_p99_ms: float | None = None
     n: int = 0
     samples_ms: list[float] = field(default_factory=list)
     reference: dict[str, Any] | None = None
@@ -57,11 +61,14 @@ class DeviceRow:
     speedup_ci95: list[float] | None = None
     alone: str | None = None  # why it was timed without its reference
     trusted: bool | None = None
+    doubts: list[str] = field(default_factory=list)  # why it is not trusted, each with its remedy
+    lengths: list[dict[str, Any]] = field(default_factory=list)  # the same at other numbers of tokens
     load_ms: float | None = None
     first_ms: float | None = None
     peak_rss_bytes: int | None = None
     instructions: int | None = None
     machine: dict[str, Any] = field(default_factory=dict)
+    conditions: dict[str, Any] = field(default_factory=dict)  # clock, temperature, other work … while it was timed
     metrics: list[dict[str, Any]] = field(default_factory=list)
     checks: list[dict[str, Any]] = field(default_factory=list)
     size_bytes: int | None = None
@@ -98,37 +105,41 @@ def validate(
         ArtifactError, DeviceError, ParityError: the file cannot be opened or run at all.
     """
     model = deployable_model(artifact)
-    model = replace(model, backend=device.runtime_of(artifact.spec.kind) or model.backend)  # type: ignore[arg-type]
+    runtime = device.runtime_of(artifact.spec.kind) or model.backend  # type: ignore[arg-type]
+    model = replace(model, backend=runtime, provider=device.provider)
     row = DeviceRow(device=device.name, threads=settings.threads)
     unavailable = device.refuses(artifact.spec.kind, artifact.spec.scheme)  # type: ignore[arg-type]
-    if unavailable is None and not device.here:
+    if unavailable is None and device.target == "none":
         unavailable = f"{device.name} cannot be reached from here"
     if unavailable is not None:
         row.how, row.why = "not_measured", [f"not measured: {unavailable}"]
         return judged(row, budget)
-    row.problems = _check_parity(row, artifact, model, settings)
+    target = open_target(device)
+    row.how = target.how
+    row.problems = _check_parity(row, artifact, model, settings, target)
     if reference is not None:
         details = reference.spec.details
         rows = read_evaluation(reference.path, model.task, details.get("label_names", ()))
-        row.metrics = [metric.to_json() for metric in _measure_accuracy(row, model, rows, settings, tick)]
+        row.metrics = [metric.to_json() for metric in _measure_accuracy(row, model, rows, settings, target, tick)]
         problem = rows.baseline_problem()
         row.problems += [problem] if problem else []
     support = device.support(artifact.spec.kind, artifact.spec.scheme)  # type: ignore[arg-type]
     if support is not None and support.how == "simulated":
         row.how = "simulated"
     else:
-        _measure_latency(row, model, artifact, reference, settings)
+        _measure_latency(row, model, artifact, reference, settings, target)
     row.size_bytes = artifact.manifest.size_bytes
     row.reference_size_bytes = reference.manifest.size_bytes if reference else None
     return judged(row, budget)
 
 
-def _check_parity(row: DeviceRow, artifact: Artifact, model: Model, settings: Settings) -> list[str]:
+def _check_parity(row: DeviceRow, artifact: Artifact, model: Model, settings: Settings, target: Target) -> list[str]:
     golden = golden_of(artifact)
-    answer = runtime_logits(model, golden.texts, golden.pairs, settings.threads)
+    answer = runtime_logits(model, golden.texts, golden.pairs, settings.threads, target.ask)
     _take_memory(row, answer)
+    row.backend = answer["backend"]
     problem = same_file_parity(artifact.spec.scheme, golden.logits, np.asarray(answer["logits"]))
-    return [problem] if problem else []
+    return [each for each in (problem, fallback_problem(row.backend)) if each]
 
 
 def _take_memory(row: DeviceRow, answer: dict[str, Any]) -> None:
@@ -138,16 +149,16 @@ def _take_memory(row: DeviceRow, answer: dict[str, Any]) -> None:
 
 
 def _measure_accuracy(
-    row: DeviceRow, model: Model, rows: Evaluation, settings: Settings, tick: Tick | None
+    row: DeviceRow, model: Model, rows: Evaluation, settings: Settings, target: Target, tick: Tick | None
 ) -> list[Metric]:
     request = {
         "do": "classify",
-        "model": {**vars(model), "folder": str(model.folder)},
+        "model": model.to_json(),
         "threads": settings.threads,
         "texts": rows.texts,
         "pairs": rows.pairs,
     }
-    answer = ask_runner(request, tick)
+    answer = target.ask(request, tick)
     logits = np.asarray(answer["logits"])
     if not rows.fits(logits):
         raise ArtifactError(f"{model.name}: {logits.shape[1]} classes, its teacher has {rows.classes}")
@@ -156,35 +167,34 @@ def _measure_accuracy(
 
 
 def _measure_latency(
-    row: DeviceRow, model: Model, artifact: Artifact, reference: Artifact | None, settings: Settings
+    row: DeviceRow, model: Model, artifact: Artifact, reference: Artifact | None, settings: Settings, target: Target
 ) -> None:
     if model.backend == side.BACKEND and reference is not None:
         reference, row.alone = None, APART  # two processes at two times are no comparison
     models = [model] + ([deployable_model(reference)] if reference is not None else [])
-    golden = golden_of(artifact)
-    answer = ask_runner(
-        {
-            "do": "bench",
-            "models": [{**vars(m), "folder": str(m.folder)} for m in models],
-            "threads": settings.threads,
-            "samples": settings.samples,
-            "seq_len": settings.seq_len or models[0].max_length,
-            "text": max(golden.texts, key=len),
-        }
-    )
-    samples = answer["samples_ms"]
-    own = samples[0]
+    request = {
+        "do": "bench",
+        "models": [each.to_json() for each in models],
+        "threads": settings.threads,
+        "samples": settings.samples,
+        "seconds": settings.seconds,
+        "text": max(golden_of(artifact).texts, key=len),
+    }
+    answer = target.ask({**request, "seq_len": settings.seq_len or model.max_length})
+    taken = timing_of(answer)
+    own = answer["samples_ms"][0]
     row.backend, row.machine = answer["backends"][0], answer["machine"]
-    row.machine["load_average"] = answer["load_average"]
-    row.seq_len, row.n = answer["seq_lens"][0], len(own)
-    row.latency_p50_ms, row.latency_p90_ms = round(percentile(own, 50), 4), round(percentile(own, 90), 4)
-    row.samples_ms = [round(value, 4) for value in own]
-    row.trusted = not any(is_noisy(taken) for taken in samples)
+    row.machine["load_average"], row.conditions = answer["load_average"], answer["conditions"]
+    row.seq_len, row.n, row.samples_ms = taken.seq_len, taken.n, [round(value, 4) for value in own]
+    row.latency_p50_ms, row.latency_p90_ms = taken.latency_p50_ms, taken.latency_p90_ms
+    row.latency_p99_ms, row.latency_p50_ci95_ms = taken.latency_p99_ms, taken.latency_p50_ci95_ms
+    row.doubts, row.trusted = taken.doubts, not taken.doubts
     if reference is not None:
-        p50 = percentile(samples[1], 50)
-        row.reference = {"name": reference.manifest.name, "latency_p50_ms": round(p50, 4), "n": len(samples[1])}
-        row.speedup = round(p50 / percentile(own, 50), 4)
-        row.speedup_ci95 = [round(value, 3) for value in ratio_interval(samples[1], own)]
+        others = {"latency_p50_ms": taken.reference_p50_ms, "n": len(answer["samples_ms"][1])}
+        row.reference = {"name": reference.manifest.name, **others}
+        row.speedup, row.speedup_ci95 = taken.speedup, taken.speedup_ci95
+    more = {*settings.more_lens, *(artifact.spec.details.get("lengths") or ())} - {row.seq_len}
+    row.lengths = [asdict(timing_of(target.ask({**request, "seq_len": length}))) for length in sorted(more)]
 
 
 def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
@@ -198,6 +208,7 @@ def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
         "latency_p50_ms": row.latency_p50_ms,
         "latency_p90_ms": row.latency_p90_ms,
         "speedup": row.speedup,
+        "provider_share": provider_share(row.backend),
         "size_mib": size / MIB if size else None,
         "size_ratio": reference / size if reference and size else None,
         "peak_rss_mib": row.peak_rss_bytes / MIB if row.peak_rss_bytes else None,
@@ -209,8 +220,7 @@ def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
         why.append(f"simulated: {SIMULATED}")
     elif row.alone and "speedup" not in budget:
         why.append(f"speedup: not measured ({row.alone})")
-    if row.trusted is False:
-        why.append("untrusted: the timings scatter; end other work on this machine and measure again")
+    why += [f"untrusted: {doubt}" for doubt in row.doubts]
     if row.speedup is not None and row.speedup < 1:
         why.append(f"slower: it runs at {row.speedup:.2f} times the speed of its teacher's fp32 file")
     verdict: Verdict = "fail" if row.problems else overall([check.verdict for check in checks])

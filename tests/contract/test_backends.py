@@ -14,7 +14,7 @@ from tiny_graphs import BIAS, CLASSES, LENGTHS, WEIGHT, WORDS, expected, write_f
 
 from edgetf.core.errors import ArtifactError, DeviceError, ParityError
 from edgetf.runtime.backend import Backend, Session, fitting_length
-from edgetf.runtime.encoder import Batch
+from edgetf.runtime.inputs import Batch
 from edgetf.runtime.load import load_backend
 
 PLUGIN = "from edgetf.runtime.fake import FakeBackend\n\nclass Plugged(FakeBackend):\n    name = 'plugged'\n"

@@ -95,7 +95,7 @@ def test_a_good_variant_is_measured_whole_and_passes(tmp_path: Path, tokenizer: 
     assert metrics["accuracy"] == 0.95
     assert metrics["accuracy_drop"] == 0
     assert all(metric["n"] == 60 for metric in row.metrics)
-    assert row.n == len(row.samples_ms) == 30
+    assert row.n == len(row.samples_ms) >= 30
     assert row.latency_p50_ms is not None and row.latency_p90_ms is not None and row.reference is not None
     assert 0 < row.latency_p50_ms <= row.latency_p90_ms
     assert row.reference["name"] == "teacher-onnx-fp32"

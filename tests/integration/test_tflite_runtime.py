@@ -21,7 +21,7 @@ from edgetf.core.errors import DeviceError, ParityError
 from edgetf.core.schemes import Scheme
 from edgetf.formats.quantization import Feed, Quantization
 from edgetf.formats.quantize import quantize_file
-from edgetf.runtime.classify import Model
+from edgetf.runtime.model import Model
 from edgetf.targets import side
 from edgetf.validation.golden import runtime_logits, write_golden
 from edgetf.validation.validate import Settings, validate

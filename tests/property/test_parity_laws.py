@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from edgetf.core.metrics import Metric
-from edgetf.runtime.encoder import Piece
+from edgetf.runtime.inputs import Piece
 from edgetf.validation.evaluation import Evaluation, read_evaluation, write_evaluation
 from edgetf.validation.golden import read_golden, same_file_parity, torch_parity, write_golden
 from edgetf.validation.validate import DeviceRow, judged, row_from_json

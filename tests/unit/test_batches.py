@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tiny import BERT_SPECIALS, ROBERTA_SPECIALS, tiny_split, tiny_tokenizer
 
 from edgetf.data.dataset import Split
-from edgetf.runtime.encoder import Encoder, Piece
+from edgetf.runtime.encoder import Encoder
+from edgetf.runtime.inputs import Piece
 from edgetf.training.batches import BucketSampler, Collator, Rows, TensorBatch, encode_split, in_order
 
 torch.set_num_threads(1)

@@ -28,7 +28,7 @@ from edgetf.models.embedder import pool
 from edgetf.models.heads import CLASSIFIER, Head
 from edgetf.models.slicing import layers_of, model_shape, narrow_heads, narrow_hidden
 from edgetf.models.students import build_student
-from edgetf.runtime.encoder import Batch
+from edgetf.runtime.inputs import Batch
 from edgetf.runtime.ort import OrtBackend
 from edgetf.stages.outputs import Tutor
 from edgetf.tasks import task_of

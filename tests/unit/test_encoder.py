@@ -9,7 +9,8 @@ import pytest
 from tiny import WORDS, tiny_tokenizer
 
 from edgetf.core.errors import ArtifactError
-from edgetf.runtime.encoder import Batch, Encoder, Piece
+from edgetf.runtime.encoder import Encoder
+from edgetf.runtime.inputs import Batch, Piece
 
 pytest.importorskip("tokenizers", reason="needs edgetf[ort]")
 PAD, UNK, CLS, SEP = range(4)

@@ -34,7 +34,7 @@ from edgetf.models.checkpoint import WEIGHTS, copy_checkpoint, load_classifier
 from edgetf.models.families import family_of
 from edgetf.models.first_token import FirstTokenLayer, additive, first_token_only
 from edgetf.models.slicing import feed_forwards_of, layers_of, narrow_feed_forward, narrow_heads
-from edgetf.runtime.encoder import Batch
+from edgetf.runtime.inputs import Batch
 from edgetf.runtime.litert import LitertBackend
 from edgetf.runtime.ort import OrtBackend
 from edgetf.stages import export

@@ -31,7 +31,7 @@ from edgetf.models.checkpoint import load_classifier
 from edgetf.models.families import family_of
 from edgetf.models.slicing import feed_forwards_of, layers_of, narrow_feed_forward, narrow_heads
 from edgetf.runtime.backend import Session
-from edgetf.runtime.encoder import Batch
+from edgetf.runtime.inputs import Batch
 from edgetf.runtime.litert import LitertBackend
 from edgetf.runtime.ort import OrtBackend
 from edgetf.stages.quantize import quantized_share

@@ -11,7 +11,7 @@ import pytest
 
 from edgetf.core.artifact import Artifact, Manifest, Spec
 from edgetf.core.errors import ArtifactError, ParityError
-from edgetf.runtime.encoder import Piece
+from edgetf.runtime.inputs import Piece
 from edgetf.validation.golden import (
     COSINE_SAME_FILE,
     GOLDEN,

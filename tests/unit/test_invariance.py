@@ -16,9 +16,9 @@ from edgetf.data.dataset import Dataset, Split
 from edgetf.formats.quantization import Quantization
 from edgetf.formats.quantize import quantize_file
 from edgetf.runtime.backend import Engine
-from edgetf.runtime.classify import Model
-from edgetf.runtime.encoder import Batch
+from edgetf.runtime.inputs import Batch
 from edgetf.runtime.invariance import Shifts, shifts
+from edgetf.runtime.model import Model
 from edgetf.runtime.ort import OrtBackend
 from edgetf.validation.golden import runtime_shifts
 

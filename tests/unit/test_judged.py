@@ -97,8 +97,9 @@ def test_a_device_that_was_not_reached_says_why_on_every_line() -> None:
     assert row.why == ["not measured: board cannot be reached from here"]
 
 
-def test_scattered_timings_are_called_untrusted() -> None:
-    assert any(why.startswith("untrusted: ") for why in judged(changed(trusted=False), {}).why)
+def test_timings_in_doubt_are_called_untrusted_with_each_reason() -> None:
+    doubts = ["other work takes 2.0 of 2 cores; end it", "the timings drift; let it cool"]
+    assert judged(changed(trusted=False, doubts=doubts), {}).why == [f"untrusted: {doubt}" for doubt in doubts]
     assert judged(changed(trusted=None), {}).why == []
 
 

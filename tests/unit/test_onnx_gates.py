@@ -21,7 +21,7 @@ from edgetf.core.artifact import Artifact, seal
 from edgetf.core.errors import ConfigError, ParityError
 from edgetf.core.schemes import Scheme
 from edgetf.formats.quantization import Feeds, GraphSummary, Quantization
-from edgetf.runtime.classify import Model
+from edgetf.runtime.model import Model
 from edgetf.stages import quantize
 from edgetf.stages.quantize import SHIFT, SHIFT_DYNAMIC, hold_shifts, hold_types, quantized_share
 from edgetf.validation.golden import deployable_model, golden_of

@@ -13,8 +13,11 @@ from tiny import WORDS, tiny_tokenizer
 
 from edgetf.core.errors import ArtifactError, DeviceError, EdgetfError, ParityError
 from edgetf.runtime import runner
-from edgetf.runtime.classify import Model, classify
+from edgetf.runtime.bench import timed_batch
+from edgetf.runtime.classify import classify
 from edgetf.runtime.fake import FakeBackend
+from edgetf.runtime.lease import Voice
+from edgetf.runtime.model import Model
 from edgetf.targets.local import ask_runner
 
 pytest.importorskip("tokenizers", reason="needs edgetf[ort]")
@@ -76,9 +79,9 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_classify_answers_as_the_session_does(folder: Path) -> None:
     answer = ask_runner(asks(folder))
     here = Model("m", folder, "model.json", "fake", 16)
-    wanted = classify(FakeBackend().load(folder / "model.json", 1), here.encoder(), TEXTS)
+    wanted = classify(FakeBackend().load(folder / "model.json", 1), here.encoder().inputs(TEXTS), 0)
     assert np.array_equal(np.asarray(answer["logits"]), wanted)
-    assert answer["backend"] == {"asked": "numpy", "ran": "numpy"}
+    assert answer["backend"] == {"asked": "numpy", "ran": "numpy", "nodes": {}}
     assert answer["load_ms"] > 0
     assert answer["first_ms"] > 0
     assert 1 << 20 < answer["peak_rss_bytes"] < 1 << 34
@@ -96,7 +99,7 @@ def test_bench_times_every_model_in_turns(folder: Path) -> None:
     answer = ask_runner({"do": "bench", "models": models, "threads": 1, "samples": 30, "seq_len": 12, "text": "bank"})
     assert [len(samples) for samples in answer["samples_ms"]] == [30, 30]
     assert answer["seq_lens"] == [12, 12]
-    assert answer["backends"] == [{"asked": "numpy", "ran": "numpy"}] * 2
+    assert answer["backends"] == [{"asked": "numpy", "ran": "numpy", "nodes": {}}] * 2
     assert all(sample > 0 for samples in answer["samples_ms"] for sample in samples)
     assert [len(samples) for samples in answer["after_another_ms"]] == [16, 15]
 
@@ -138,7 +141,7 @@ def test_what_a_runtime_prints_does_not_disturb_the_answer(folder: Path) -> None
 def test_progress_is_told_while_it_works(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "TICK_SECONDS", 0.0)
     stream = io.StringIO()
-    runner.classify_texts(asks(folder), runner._Voice(stream))
+    runner.classify_texts(asks(folder), Voice(stream))
     messages = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert messages == [{"kind": "tick", "done": done, "total": 3} for done in (1, 2, 3)]
 
@@ -148,7 +151,7 @@ def test_the_timed_input_has_exactly_its_length(folder: Path, length: int) -> No
     """The length that is reported must be the one that ran."""
     here = Model("m", folder, "model.json", "fake", 64)
     for given in (" ".join(WORDS[:9]), "bank", ""):
-        batch = runner.timed_batch(here, given, length)
+        batch = timed_batch(here, given, length)
         assert batch.input_ids.shape == batch.attention_mask.shape == batch.token_type_ids.shape == (1, length)
         assert batch.attention_mask.all()
 
@@ -156,14 +159,37 @@ def test_the_timed_input_has_exactly_its_length(folder: Path, length: int) -> No
 def test_the_timed_input_is_made_of_the_texts_words(folder: Path) -> None:
     here = Model("m", folder, "model.json", "fake", 64)
     words = here.encoder().pieces(["bank goal"])[0][0].input_ids
-    ids = runner.timed_batch(here, "bank goal", 7).input_ids[0].tolist()
+    ids = timed_batch(here, "bank goal", 7).input_ids[0].tolist()
     assert ids == [words[0], words[1], words[2], words[1], words[2], words[1], words[-1]]
 
 
 def test_a_model_without_a_tokenizer_is_timed_too(tmp_path: Path) -> None:
-    batch = runner.timed_batch(Model("m", tmp_path, "model.json", "fake", 64), "any text", 9)
+    batch = timed_batch(Model("m", tmp_path, "model.json", "fake", 64), "any text", 9)
     assert batch.input_ids.shape == (1, 9)
 
 
 def test_peak_memory_is_that_of_this_process() -> None:
     assert 1 << 20 < runner.peak_rss_bytes() < 1 << 36
+
+
+def test_minutes_are_told_in_windows(folder: Path) -> None:
+    ticks: list[tuple[int, int]] = []
+    request = {"do": "sustain", "model": model(folder), "threads": 1, "seq_len": 12, "text": "bank", "seconds": 0.6}
+    answer = ask_runner(request, lambda done, total: ticks.append((done, total)))
+    ends = [window["end_s"] for window in answer["windows"]]
+    assert len(ends) == len(ticks) == 30
+    assert ends == sorted(ends)
+    assert ends[-1] >= 0.6
+    assert all(window["latency_p50_ms"] > 0 and window["n"] > 1 for window in answer["windows"])
+
+
+def test_a_pinned_runner_stays_on_its_core(folder: Path) -> None:
+    request = {"do": "bench", "models": [model(folder)], "threads": 1, "samples": 30, "seq_len": 12, "text": "bank"}
+    assert ask_runner({**request, "cpus": [0]})["conditions"]["pinned_to"] in ([0], None)
+    with pytest.raises(DeviceError, match=r"cpus: got \[4095\], allowed: some of"):
+        ask_runner({**request, "cpus": [4095]})
+
+
+def test_a_provider_that_is_not_there_is_a_device_error(folder: Path) -> None:
+    with pytest.raises(DeviceError, match="fake: got provider CUDA, allowed here: numpy"):
+        ask_runner({**asks(folder), "model": {**model(folder), "provider": "CUDA"}})

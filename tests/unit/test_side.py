@@ -13,7 +13,7 @@ import pytest
 from edgetf.commands.bench import on_device
 from edgetf.core.device import load_device
 from edgetf.core.errors import DeviceError
-from edgetf.runtime.classify import Model
+from edgetf.runtime.model import Model
 from edgetf.targets import side
 from edgetf.targets.side import runner_command
 

@@ -18,7 +18,7 @@ from edgetf.core.schemes import CalibrationMethod, Granularity, Scheme
 from edgetf.formats.quantization import Feed, Feeds, Quantization
 from edgetf.formats.quantize import quantize_file, stored_errors, summarize_file
 from edgetf.formats.tflite_graph import constant, op_name, read_graph, tensor_name, type_name, weight_reads, write_graph
-from edgetf.runtime.encoder import Batch
+from edgetf.runtime.inputs import Batch
 from edgetf.stages.quantize import hold_types, hold_weights, quantized_share
 
 pytest.importorskip("litert_torch", reason="needs edgetf[tflite]")

@@ -23,7 +23,8 @@ from edgetf.models.checkpoint import load_classifier, save_classifier
 from edgetf.models.heads import Head, has_head
 from edgetf.models.slicing import layers_of, narrow_heads, narrow_hidden
 from edgetf.runtime.classify import classify
-from edgetf.runtime.encoder import Batch, Encoder
+from edgetf.runtime.encoder import Encoder
+from edgetf.runtime.inputs import Batch
 from edgetf.runtime.words import by_text, first_tokens, word_answers, words_of
 from edgetf.tasks import task_of
 from edgetf.tasks.tokens import spaced, tag_numbers
@@ -115,11 +116,11 @@ class Parrot:
 
 def test_classify_gives_a_row_for_every_word(folder: Path) -> None:
     encoder = encoder_of(folder)
-    found = classify(Parrot(), encoder, TEXTS)
+    found = classify(Parrot(), encoder.inputs(TEXTS), 0)
     assert found.shape == (10, 2)
     ids = [piece.input_ids[token] for (piece,) in encoder.pieces(TEXTS) for token, _ in piece.words]
     assert found[:, 0].tolist() == ids
-    cut = classify(Parrot(), encoder_of(folder, max_length=4), TEXTS)
+    cut = classify(Parrot(), encoder_of(folder, max_length=4).inputs(TEXTS), 0)
     assert (cut[:2] != 0).all() and (cut[2:4] == 0).all()
 
 
