@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from edgetf import __version__
+from edgetf.commands.group import ShowGroup
 from edgetf.core.errors import EXIT_INTERRUPTED, EdgetfError
 
 app = typer.Typer(
@@ -121,6 +122,22 @@ def bench(
 
 
 @app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL|ARTIFACT", help="A variant's folder, or a model file.")],
+    device: Annotated[str, typer.Option(help="A device profile; it need not be at hand.")] = "host",
+    seq_len: Annotated[
+        list[int] | None, typer.Option(min=2, help="Tokens of the input; repeatable. Default: what the model takes.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: the profile's.")] = None,
+    json: Json = False,
+) -> None:
+    """Latency of a file on a device that is away: predicted, with an interval."""
+    from edgetf.commands.predict import predict_command
+
+    raise typer.Exit(predict_command(model, device, seq_len or [], threads, json))
+
+
+@app.command()
 def infer(
     artifact: Annotated[Path, typer.Argument(help="A variant's folder.")],
     texts: Annotated[list[str] | None, typer.Argument(help="Texts; none: one a line from stdin.")] = None,
@@ -141,12 +158,28 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Show one.")] = None
     raise typer.Exit(recipes_command(name, json))
 
 
-@app.command()
-def devices(name: Annotated[str | None, typer.Argument(help="Show one.")] = None, json: Json = False) -> None:
-    """List the device profiles, or show one."""
+devices = typer.Typer(cls=ShowGroup, help="List the device profiles, show one, or calibrate one.")
+app.add_typer(devices, name="devices")
+
+
+@devices.command("show", hidden=True)
+def devices_show(name: Annotated[str | None, typer.Argument(help="Show one.")] = None, json: Json = False) -> None:
+    """List the device profiles, or show one: what `edgetf devices [NAME]` does."""
     from edgetf.commands.lists import devices_command
 
     raise typer.Exit(devices_command(name, json))
+
+
+@devices.command("calibrate")
+def devices_calibrate(
+    name: Annotated[str, typer.Argument(help="A device profile.")],
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: the profile's.")] = None,
+    json: Json = False,
+) -> None:
+    """Time a dozen probe models on a device, and fit what `edgetf predict` predicts by."""
+    from edgetf.commands.calibrate import calibrate_command
+
+    raise typer.Exit(calibrate_command(name, threads, json))
 
 
 @app.command()

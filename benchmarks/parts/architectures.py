@@ -8,7 +8,8 @@ from pathlib import Path
 
 from edgetf.core.places import cache_folder
 from edgetf.core.schemes import Format, Scheme
-from edgetf.stages.probe_set import PROBES, SCHEMES, SUFFIX, Architecture, write_probe
+from edgetf.stages.probe_set import SUFFIX, write_probe
+from edgetf.stages.probe_shapes import PROBE_SCHEMES, PROBES, Architecture
 
 SETS = {"development": (1, 20), "test": (2, 40)}  # seed and count; formulas were chosen on the development set alone
 FAMILIES = ("bert", "bert", "roberta", "distilbert")
@@ -45,7 +46,7 @@ def _draw(dice: random.Random, count: int, taken: set[str]) -> list[Architecture
 def files_of(architecture: Architecture, model_format: Format) -> dict[Scheme, Path]:
     """Its files by scheme, written if they are not in the cache."""
     folder = cache_folder() / "benchmark-prediction" / f"{architecture.name}-{_digest(architecture)}"
-    files = {scheme: folder / f"{architecture.name}-{scheme}{SUFFIX[model_format]}" for scheme in SCHEMES}
+    files = {scheme: folder / f"{architecture.name}-{scheme}{SUFFIX[model_format]}" for scheme in PROBE_SCHEMES}
     if all(path.is_file() for path in files.values()):
         return files
     part = folder.with_name(f"{folder.name}-{model_format}.part")

@@ -19,7 +19,7 @@ from edgetf.core.made import machine, versions
 from edgetf.core.places import cache_folder
 from edgetf.core.schemes import Format
 from edgetf.core.support import HERE
-from edgetf.stages.probe_set import SCHEMES, Architecture
+from edgetf.stages.probe_shapes import PROBE_SCHEMES, Architecture
 from edgetf.targets.local import ask_runner
 
 ANCHOR = Architecture(4, 256, 4, 1024, (64,))
@@ -50,7 +50,7 @@ def _timed(each: Architecture, length: int, model_format: Format) -> list[Tree]:
 def _measure(each: Architecture, length: int, model_format: Format) -> list[Tree]:
     files = files_of(each, model_format)
     models = [_record(files_of(ANCHOR, "tflite")["fp32"], "litert", ANCHOR.lengths[0])]
-    models += [_record(files[scheme], HERE[model_format], length) for scheme in SCHEMES]
+    models += [_record(files[scheme], HERE[model_format], length) for scheme in PROBE_SCHEMES]
     flops = each.layers * length * (8 * each.width**2 + 4 * each.width * each.ffn + 4 * each.width * length)
     turns = int(np.clip(SECONDS / (4 * flops / FLOPS + 0.004), FEWEST, MOST))
     request = {"do": "bench", "models": models, "text": "", "samples": turns, "threads": 1, "seq_len": length}
@@ -58,7 +58,7 @@ def _measure(each: Architecture, length: int, model_format: Format) -> list[Tree
     return [
         {"architecture": each.name, "seq_len": length, "scheme": scheme, "file": str(files[scheme]), "n": len(own),
          "p50_ms": float(np.median(own)), "p90_ms": float(np.percentile(own, 90)), "anchor_ms": float(np.median(anchor))}
-        for scheme, own in zip(SCHEMES, samples, strict=True)
+        for scheme, own in zip(PROBE_SCHEMES, samples, strict=True)
     ]  # fmt: skip
 
 

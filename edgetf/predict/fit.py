@@ -5,8 +5,9 @@ With costs a_i (a row for each measurement, a column for each constant) and time
     sum_i w_i (a_i·c / t_i - 1)^2  +  ridge · sum_j (c_j / p_j - 1)^2
 
 where p is a prior: what such constants usually are, which holds those that the few measurements say nothing of. The
-weights w_i are Tukey's: a measurement whose error is far outside the spread of all (by the median absolute deviation)
-was disturbed, and counts for little or nothing.
+weights w_i are 1; or, of times whose measurement may have been disturbed, Tukey's: one whose error is far outside the
+spread of all (by the median absolute deviation) then counts for little or nothing. A few times of chosen models, as of
+probes, must not be weighed so: the one that alone shows a cost would be taken for a disturbance.
 
 Sources: Lawson and Hanson 1974, chapter 23 (non-negative least squares); Beaton and Tukey 1974 (biweight).
 """
@@ -22,6 +23,7 @@ TUKEY = 4.685  # keeps 95 % of the efficiency of least squares where errors are 
 MAD_TO_SIGMA = 1.4826  # of a normal distribution
 LEAST_SPREAD = 0.005  # relative: no measurement is closer to the truth than that
 ROUNDS = 20
+_SETTLED = 1e-6  # change of a constant from a round to the next
 _CLOSE = 1e-12
 
 
@@ -60,17 +62,22 @@ def _within_bounds(a: Floats, b: Floats, c: Floats, free: NDArray[np.bool_]) -> 
     return np.zeros_like(c)
 
 
-def constants(costs: Floats, times: Floats, prior: Floats | None = None, ridge: float = 0.0) -> Floats:
-    """The constants (K,) of costs (N, K) and times (N,), see the formula above; without a prior there is no ridge."""
+def constants(
+    costs: Floats, times: Floats, prior: Floats | None = None, ridge: float = 0.0, disturbed: bool = False
+) -> Floats:
+    """The constants (K,) of costs (N, K) and times (N,), see the formula above; without a prior there is no ridge.
+
+    >>> constants(np.array([[1.0, 2.0], [3.0, 1.0], [2.0, 2.0]]), np.array([8.0, 9.0, 10.0])).round(6).tolist()
+    [2.0, 3.0]
+    """
     relative, wanted = costs / times[:, None], np.ones(len(times))
-    weights = np.ones(len(times))
     held = np.zeros((0, costs.shape[1])) if prior is None else np.sqrt(ridge) * np.diag(1 / prior)
     rest = np.sqrt(ridge) * np.ones(len(held))
-    found = np.zeros(costs.shape[1])
-    for _ in range(ROUNDS):
+    weights, found = np.ones(len(times)), np.zeros(costs.shape[1])
+    for _ in range(ROUNDS if disturbed else 1):
         root = np.sqrt(weights)
         before, found = found, nonnegative(np.vstack([relative * root[:, None], held]), np.concatenate([root, rest]))
-        if np.allclose(before, found, rtol=1e-6):
+        if np.allclose(before, found, rtol=_SETTLED):
             break
         weights = _biweight(relative @ found - wanted)
     return found

@@ -13,10 +13,10 @@ from typing import Any
 from edgetf.core.artifact import key_of
 from edgetf.core.device import DeviceProfile
 from edgetf.core.errors import ArtifactError, DeviceError
-from edgetf.core.files import read_json, write_json
+from edgetf.core.files import guard_disk, read_json, write_json
 from edgetf.core.made import machine
 from edgetf.core.places import own_devices
-from edgetf.predict.roofline import BALANCES, TYPICAL, UNITS, Counts, Roofline, Timed
+from edgetf.predict.roofline import TERMS, Roofline, Timed, counts_from_json
 
 SCHEMA = 1
 
@@ -39,7 +39,7 @@ class Fit:
             "runtime": self.runtime,
             "scheme": self.scheme,
             "threads": self.threads,
-            "models": len({each.model for each in found.timed}),
+            "models": found.models,
             "n": len(found.timed),
             "date": self.made["date"],
             "machine": self.machine,
@@ -57,7 +57,8 @@ def write_fits(device: DeviceProfile, fits: list[Fit]) -> Path:
     path = fit_path(device)
     keys = {(fit.runtime, fit.scheme, fit.threads) for fit in fits}
     others = [fit for fit in read_fits(device) if (fit.runtime, fit.scheme, fit.threads) not in keys]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with guard_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"schema": SCHEMA, "device": device.name, "fits": [_to_json(fit) for fit in (*others, *fits)]})
     return path
 
@@ -109,9 +110,10 @@ def _to_json(fit: Fit) -> dict[str, Any]:
         "threads": fit.threads,
         "made": fit.made,
         "machine": fit.machine,
-        "balance": {"value": BALANCES[found.place], "unit": "operations per byte of weights"},
+        "cache": {"value": found.cache_mb, "unit": "10^6 bytes"},
         "constants": {
-            name: {"value": value, "unit": UNITS[name]} for name, value in zip(TYPICAL, found.constants, strict=True)
+            name: {"value": value, "unit": term.unit}
+            for (name, term), value in zip(TERMS.items(), found.constants, strict=True)
         },
         "n": len(found.timed),
         "left_out_errors": list(found.errors),
@@ -121,13 +123,13 @@ def _to_json(fit: Fit) -> dict[str, Any]:
 
 def _from_json(record: dict[str, Any]) -> Fit:
     timed = tuple(
-        Timed(each["model"], each["seq_len"], Counts(*(tuple(part) for part in each["counts"].values())), each["ms"])
+        Timed(each["model"], each["seq_len"], counts_from_json(each["counts"]), each["ms"])
         for each in record["timed"]
     )
     found = Roofline(
         timed,
-        BALANCES.index(record["balance"]["value"]),
-        tuple(record["constants"][name]["value"] for name in TYPICAL),
+        record["cache"]["value"],
+        tuple(record["constants"][name]["value"] for name in TERMS),
         tuple(record["left_out_errors"]),
     )
     named = (record[name] for name in ("runtime", "scheme", "threads", "made", "machine"))

@@ -15,6 +15,7 @@ from edgetf.predict.ops import PRODUCTS, Op, Shape, group_of, product_flops
 
 SIGNATURE = "seq_"
 _BYTES = {"FLOAT32": 4.0, "FLOAT16": 2.0, "INT32": 4.0, "INT64": 8.0, "INT16": 2.0, "INT4": 0.5, "INT2": 0.25}
+_LOOKUPS, _ROUNDED = ("EMBEDDING_LOOKUP", "GATHER"), ("INT8", "INT4", "INT2")
 _NAMES = {"FLOAT32": "float", "FLOAT16": "fp16"}
 
 
@@ -82,6 +83,8 @@ class _Reader:
         elements = prod(gives)
         if name == "DEQUANTIZE" and stored:
             return Op(name, "view", 0.0, 0.0, 0.0, 0, _NAMES.get(dtype, dtype.lower()))  # comes with the weight's use
+        if name in _LOOKUPS and any(self._type(subgraph, index) in _ROUNDED for index in stored):
+            return Op(name, "rounding", 0.0, 0.0, moved, elements, "float")  # row by row, in plain code
         if name not in PRODUCTS:
             return Op(name, group_of(name), 0.0, 0.0, moved, elements, _NAMES.get(dtype, dtype.lower()))
         flops = product_flops(self._shape(subgraph, reads[0]), gives)
