@@ -3,7 +3,7 @@
     python benchmarks/quantization.py                  everything that is not in the results yet
     python benchmarks/quantization.py teacher faults   some sections, measured anew
 
-Sections: teacher, student, faults, memory, float8_gpu. Each writes its part of benchmarks/results/quantization.json
+Sections: teacher, student, faults, memory. Each writes its part of benchmarks/results/quantization.json
 when it is done; the table is benchmarks/results/quantization.md. The data are the short texts of
 benchmarks/compression.py, and so are the models; where those are not in the cache, they are trained first, which takes
 hours on two cores.
@@ -20,7 +20,6 @@ import numpy as np
 from compression import RUNS, SAMPLES, SHIP, SHORT, compress, model_record, peer, recipe
 from parts.data_sets import folder_of
 from parts.faults import faults
-from parts.float8_gpu import float8_gpu
 from parts.memory import memory
 from parts.quantization_table import markdown
 
@@ -179,7 +178,6 @@ SECTIONS = {
     "student": lambda: table_of("student"),
     "faults": lambda: faults(checkpoint("student"), RUNS / "quantization-faults", folder_of(DATA)),
     "memory": lambda: memory(RUNS / "quantization-student-onnx" / "run", folder_of(DATA)),
-    "float8_gpu": lambda: float8_gpu(checkpoint("teacher"), folder_of(DATA)),
 }
 
 

@@ -17,7 +17,7 @@ NOTE = (
 
 def markdown(results: Tree) -> str:
     """Every section that is there, each with its command, machine and commit under it."""
-    writers = {"teacher": _model, "student": _model, "faults": _faults, "memory": _memory, "float8_gpu": _float8}
+    writers = {"teacher": _model, "student": _model, "faults": _faults, "memory": _memory}
     lines = ["# Quantization", ""]
     for name, write in writers.items():
         if name in results:
@@ -69,17 +69,6 @@ def _memory(name: str, rows: Tree) -> list[str]:
     ]
     title = "## Peak resident memory of a process that calibrates a student"
     return [title, "", *_head(("method", "100 rows", "5,000 rows", "ratio")), *map(_line, found)]
-
-
-def _float8(name: str, rows: Tree) -> list[str]:
-    title = "## float8 E4M3 on a GPU, by torchao: weights and activations, 64 texts of 128 tokens"
-    if "not_measured" in rows:
-        return [title, "", f"Not measured: {rows['not_measured']}."]
-    found = [
-        (kind, f"{row['accuracy']:.4f}", f"{row['agreement']:.4f}", f"{row['p50_ms']:.2f} ms", row["device"])
-        for kind, row in rows.items()
-    ]
-    return [title, "", *_head(("numbers", "accuracy", "agreement", "p50", "device")), *map(_line, found)]
 
 
 def _head(columns: tuple[str, ...]) -> list[str]:

@@ -27,18 +27,18 @@ DEFAULT_LENGTH = 128
 SECONDS = 5.0  # for each model, to go on until its median is known to 1 %
 
 
-def model_at(path: Path) -> Model:
+def model_at(path: Path, device: DeviceProfile) -> Model:
     """A variant's folder, or a bare model file.
 
     Raises:
         ArtifactError: neither.
     """
-    if path.is_dir():
-        return deployable_model(open_verified(path))
-    if not path.is_file():
+    if not path.exists():
         raise ArtifactError(f"{path}: not found")
-    if (path.parent / MANIFEST).is_file():
-        return deployable_model(open_verified(path.parent))
+    folder = path if path.is_dir() else path.parent
+    if path.is_dir() or (folder / MANIFEST).is_file():
+        artifact = open_verified(folder)
+        return deployable_model(artifact, device.runtime_of(artifact.spec.kind))  # type: ignore[arg-type]
     if path.suffix not in BACKENDS:
         raise ArtifactError(f"{path}: got {path.suffix or 'no suffix'}, allowed: {', '.join(BACKENDS)} or a folder")
     return Model(path.name, path.parent, path.name, BACKENDS[path.suffix], DEFAULT_LENGTH)
@@ -68,7 +68,7 @@ def bench_command(asked: Asked, as_json: bool) -> int:
     device = load_device(asked.device)
     target = open_target(device)
     paths = [each for each in (asked.model, asked.against) if each is not None]
-    models = [on_device(device, model_at(each), asked.provider) for each in paths]
+    models = [on_device(device, model_at(each, device), asked.provider) for each in paths]
     lengths = asked.seq_lens or (models[0].max_length,)
     request = {"threads": asked.threads, "text": "", "cpus": list(asked.cpus)}
     document: dict[str, Any] = {

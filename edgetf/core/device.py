@@ -18,7 +18,7 @@ from edgetf.core.hardware import Hardware
 from edgetf.core.places import own_devices, shipped
 from edgetf.core.problems import explain
 from edgetf.core.reach import Adb, Emulated, Ssh, TargetKind
-from edgetf.core.schemes import Format, Granularity, Runtime, Scheme, Signedness
+from edgetf.core.schemes import Granularity, Kind, Runtime, Scheme, Signedness
 from edgetf.core.support import RUNTIMES_OF, SUPPORT, Support
 
 
@@ -55,21 +55,21 @@ class DeviceProfile(Hardware):
         """Whether it is the machine that runs edgetf."""
         return self.target == "local"
 
-    def runtime_of(self, model_format: Format, scheme: Scheme = "fp32") -> Runtime | None:
+    def runtime_of(self, kind: Kind, scheme: Scheme = "fp32") -> Runtime | None:
         """The runtime that runs such a file here, or None."""
-        found = (r for r in RUNTIMES_OF[model_format] if r in self.runtimes)
+        found = (r for r in RUNTIMES_OF[kind] if r in self.runtimes)
         return next((runtime for runtime in found if self._refusal(runtime, scheme) is None), None)
 
-    def support(self, model_format: Format, scheme: Scheme) -> Support | None:
+    def support(self, kind: Kind, scheme: Scheme) -> Support | None:
         """How a scheme is run here, or None where it is refused."""
-        runtime = self.runtime_of(model_format, scheme)
+        runtime = self.runtime_of(kind, scheme)
         return None if runtime is None else SUPPORT[runtime][scheme]
 
-    def refuses(self, model_format: Format, scheme: Scheme, granularity: Granularity | None = None) -> str | None:
+    def refuses(self, kind: Kind, scheme: Scheme, granularity: Granularity | None = None) -> str | None:
         """Why a variant cannot run here, or None."""
-        runtimes = [runtime for runtime in RUNTIMES_OF[model_format] if runtime in self.runtimes]
+        runtimes = [runtime for runtime in RUNTIMES_OF[kind] if runtime in self.runtimes]
         if not runtimes:
-            return f"needs {' or '.join(RUNTIMES_OF[model_format])}, {self.name} has {', '.join(self.runtimes)}"
+            return f"needs {' or '.join(RUNTIMES_OF[kind])}, {self.name} has {', '.join(self.runtimes)}"
         reasons = [self._refusal(runtime, scheme, granularity) for runtime in runtimes]
         return None if None in reasons else reasons[-1]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Runtime = Literal["ort", "litert", "tflite_runtime", "tensorrt"]
-Format = Literal["onnx", "tflite"]
+Runtime = Literal["ort", "litert", "tflite_runtime", "tensorrt", "torch_cuda"]
+Format = Literal["onnx", "tflite"]  # of exported files
+Kind = Literal["torch", "onnx", "tflite"]  # of artifacts
 Scheme = Literal["fp32", "fp16", "w8a8_dynamic", "w8a8", "w8a16", "w8", "w4", "fp8_e4m3"]
 Granularity = Literal["per_channel", "per_tensor"]
 Signedness = Literal["unsigned", "signed"]

@@ -13,9 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from edgetf.core.schemes import Format, Granularity, Runtime, Scheme
+from edgetf.core.schemes import Format, Granularity, Kind, Runtime, Scheme
 
-RUNTIMES_OF: dict[Format, tuple[Runtime, ...]] = {
+RUNTIMES_OF: dict[Kind, tuple[Runtime, ...]] = {
+    "torch": ("torch_cuda",),
     "onnx": ("ort", "tensorrt"),
     "tflite": ("litert", "tflite_runtime"),
 }
@@ -60,6 +61,9 @@ SUPPORT: dict[Runtime, dict[Scheme, Support]] = {
         "w8a8": Support(granularity="per_tensor"),
         "w8a16": Support(granularity="per_tensor"),
         "w8": STORED,
+    },
+    "torch_cuda": {
+        "fp32": RUNS,
     },
     "tensorrt": {
         "fp32": RUNS,

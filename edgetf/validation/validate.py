@@ -12,14 +12,14 @@ import numpy as np
 from edgetf.core.artifact import Artifact, open_verified
 from edgetf.core.budget import Check, Verdict, check_budget, overall
 from edgetf.core.device import DeviceProfile
-from edgetf.core.errors import ArtifactError
+from edgetf.core.errors import ArtifactError, DeviceError
 from edgetf.core.metrics import Metric
 from edgetf.runtime.model import Model
 from edgetf.targets import side
 from edgetf.targets.target import Target, Tick, open_target
 from edgetf.validation.evaluation import Evaluation, read_evaluation
 from edgetf.validation.fallback import fallback_problem, provider_share
-from edgetf.validation.golden import deployable_model, golden_of, runtime_logits, same_file_parity
+from edgetf.validation.golden import GOLDEN, deployable_model, golden_of, runtime_logits, same_file_parity
 from edgetf.validation.timings import timing_of
 
 MIB = 1 << 20
@@ -36,7 +36,10 @@ class Settings:
     seconds: float = 5.0  # for each model, to go on until its median is known to 1 %
 
 
-APART = f"{side.BACKEND} runs in another process than the teacher's fp32 ONNX file"
+APART = {  # backends whose files are not timed beside the reference
+    side.BACKEND: f"{side.BACKEND} runs in another process than the teacher's fp32 ONNX file",
+    "torch_cuda": "torch_cuda runs on a GPU, the teacher's fp32 ONNX file on the CPU",
+}
 SIMULATED = "this processor computes the scheme in float, so that its milliseconds say nothing"
 NO_REFERENCE = "the teacher's fp32 ONNX folder is not beside this one; give it with --reference"
 
@@ -104,18 +107,32 @@ def validate(
     Raises:
         ArtifactError, DeviceError, ParityError: the file cannot be opened or run at all.
     """
-    model = deployable_model(artifact)
-    runtime = device.runtime_of(artifact.spec.kind) or model.backend  # type: ignore[arg-type]
-    model = replace(model, backend=runtime, provider=device.provider)
+    model = deployable_model(artifact, device.runtime_of(artifact.spec.kind))  # type: ignore[arg-type]
+    model = replace(model, provider=device.provider)
     row = DeviceRow(device=device.name, threads=settings.threads)
     unavailable = device.refuses(artifact.spec.kind, artifact.spec.scheme)  # type: ignore[arg-type]
-    if unavailable is None and device.target == "none":
-        unavailable = f"{device.name} cannot be reached from here"
-    if unavailable is not None:
-        row.how, row.why = "not_measured", [f"not measured: {unavailable}"]
-        return judged(row, budget)
-    target = open_target(device)
-    row.how = target.how
+    try:
+        if unavailable is not None:
+            raise DeviceError(unavailable)
+        target = open_target(device)
+        row.how = target.how
+        _measure(row, model, artifact, device, reference, settings, target, tick)
+    except DeviceError as error:
+        row = DeviceRow(device=device.name, threads=settings.threads, how="not_measured")
+        row.why = [f"not measured: {error}"]
+    return judged(row, budget)
+
+
+def _measure(
+    row: DeviceRow, model: Model, artifact: Artifact, device: DeviceProfile, reference: Artifact | None,
+    settings: Settings, target: Target, tick: Tick | None,
+) -> None:  # fmt: skip
+    """Fill the row.
+
+    Raises:
+        ArtifactError, ParityError: the file cannot be opened or run at all.
+        DeviceError: the device is not available, or went away.
+    """
     row.problems = _check_parity(row, artifact, model, settings, target)
     if reference is not None:
         details = reference.spec.details
@@ -130,10 +147,11 @@ def validate(
         _measure_latency(row, model, artifact, reference, settings, target)
     row.size_bytes = artifact.manifest.size_bytes
     row.reference_size_bytes = reference.manifest.size_bytes if reference else None
-    return judged(row, budget)
 
 
 def _check_parity(row: DeviceRow, artifact: Artifact, model: Model, settings: Settings, target: Target) -> list[str]:
+    if not (artifact.path / GOLDEN).is_file() and artifact.spec.kind == "torch":
+        return []  # a checkpoint has none; its exported files hold what it answers
     golden = golden_of(artifact)
     answer = runtime_logits(model, golden.texts, golden.pairs, settings.threads, target.ask)
     _take_memory(row, answer)
@@ -169,16 +187,19 @@ def _measure_accuracy(
 def _measure_latency(
     row: DeviceRow, model: Model, artifact: Artifact, reference: Artifact | None, settings: Settings, target: Target
 ) -> None:
-    if model.backend == side.BACKEND and reference is not None:
-        reference, row.alone = None, APART  # two processes at two times are no comparison
-    models = [model] + ([deployable_model(reference)] if reference is not None else [])
+    if model.backend in APART and reference is not None:
+        reference, row.alone = None, APART[model.backend]  # no comparison
+    models = [model]
+    if reference is not None:
+        other = deployable_model(reference)
+        models.append(replace(other, provider=model.provider if other.backend == model.backend else None))
     request = {
         "do": "bench",
         "models": [each.to_json() for each in models],
         "threads": settings.threads,
         "samples": settings.samples,
         "seconds": settings.seconds,
-        "text": max(golden_of(artifact).texts, key=len),
+        "text": max(golden_of(artifact).texts, key=len) if (artifact.path / GOLDEN).is_file() else "",
     }
     answer = target.ask({**request, "seq_len": settings.seq_len or model.max_length})
     taken = timing_of(answer)

@@ -89,7 +89,10 @@ def test_a_profile_that_is_not_utf_8_is_a_config_error(tmp_path: Path) -> None:
         ("theads: 2", "theads: not a field; did you mean threads?"),
         ("threads: 0", "threads: got 0"),
         ("target: moon", "target: got 'moon', allowed: 'local', 'none', 'ssh', 'adb' or 'emulated'"),
-        ("runtimes: [ort, tvm]", "runtimes.1: got 'tvm', allowed: 'ort', 'litert', 'tflite_runtime' or 'tensorrt'"),
+        (
+            "runtimes: [ort, tvm]",
+            "runtimes.1: got 'tvm', allowed: 'ort', 'litert', 'tflite_runtime', 'tensorrt' or ",
+        ),
         ("facts: {memory: {value: 1, unit: GiB}}", "facts.memory.source: missing"),
     ],
 )

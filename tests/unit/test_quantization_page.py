@@ -20,7 +20,7 @@ def cell(found: Support | None) -> str:
 
 def test_the_table_of_the_page_is_that_of_the_code() -> None:
     page = (REPOSITORY / "docs" / "quantization.md").read_text(encoding="utf-8")
-    lines = [f"| scheme | {' | '.join(f'`{runtime}`' for runtime in SUPPORT)} |", "|--|--|--|--|--|"]
+    lines = [f"| scheme | {' | '.join(f'`{runtime}`' for runtime in SUPPORT)} |", "|" + "--|" * (len(SUPPORT) + 1)]
     lines += [f"| `{s}` | {' | '.join(cell(found.get(s)) for found in SUPPORT.values())} |" for s in SCHEMES]
     assert "\n".join(lines) in page
 

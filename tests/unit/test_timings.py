@@ -21,12 +21,8 @@ def answer(*models: list[float], doubts: list[list[str]] | None = None) -> dict[
 
 def test_one_model_has_no_ratio() -> None:
     timing = timing_of(answer([1.0] * 30))
-    assert (timing.latency_p50_ms, timing.speedup, timing.speedup_ci95, timing.reference_p50_ms) == (
-        1.0,
-        None,
-        None,
-        None,
-    )
+    assert timing.latency_p50_ms == 1.0
+    assert (timing.speedup, timing.speedup_ci95, timing.reference_p50_ms) == (None, None, None)
 
 
 def test_a_model_is_held_against_the_one_beside_it() -> None:
@@ -73,7 +69,7 @@ def test_the_interval_of_a_ratio_holds_the_true_one_nearly_always() -> None:
         (
             {"asked": CUDA, "ran": CPU, "nodes": {CPU: 9, CUDA: 1}},
             0.1,
-            "asked for CUDA.*, but 9 of 10 nodes run on CPU",
+            "asked for CUDA.*, but 9 of 10 nodes",
         ),
         ({"asked": CUDA, "ran": CPU, "nodes": {}}, None, "asked for CUDA.*, but it runs on CPU"),
         ({"asked": "numpy", "ran": "numpy"}, None, None),
