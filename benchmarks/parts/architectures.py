@@ -8,8 +8,9 @@ from pathlib import Path
 
 from edgetf.core.places import cache_folder
 from edgetf.core.schemes import Format, Scheme
-from edgetf.stages.probe_set import SUFFIX, write_probe
+from edgetf.stages.probe_set import write_probe
 from edgetf.stages.probe_shapes import PROBE_SCHEMES, PROBES, Architecture
+from edgetf.stages.probes import SUFFIX
 
 SETS = {"development": (1, 20), "test": (2, 40)}  # seed and count; formulas were chosen on the development set alone
 FAMILIES = ("bert", "bert", "roberta", "distilbert")

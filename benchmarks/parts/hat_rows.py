@@ -3,10 +3,10 @@
     t = c0 + c1·L_e·(4·d_e·q + 2·d_e·f_e) + c2·L_e·h_e + c3·L_d·(6·d_d·q + 2·d_d·f_d) + c4·L_d·2·d_e·q·a
         + c5·L_d + c6·L_d·h_d + c7·L_d·h_x + c8·d_d + c9·L_d·a
 
-The products of an encoder layer (L_e layers, width d_e, feed-forward f_e) and of a decoder layer, whose attention to the
-encoder also projects what it reads from it, the outputs of the last a encoder layers; q = 512 is the width of queries
-whatever the heads h, whose products of two activations cost by their number; what a decoder layer costs by itself, a
-step a token; the products with the vocabulary, which grow with d_d. The constants are fitted by `edgetf.predict.fit`,
+The products of an encoder layer (L_e layers, width d_e, feed-forward f_e) and of a decoder layer, whose attention to
+the encoder also projects what it reads from it, the outputs of the last a encoder layers; q = 512 is the width of
+queries whatever the heads h, whose products of two activations cost by their number; what a decoder layer costs by
+itself, a step a token; the products with the vocabulary, which grow with d_d. The constants are fitted by `edgetf.predict.fit`,
 with Tukey's weights, because some rows were disturbed while they were measured.
 
 Data: latency_dataset/wmt14ende of mit-han-lab/hardware-aware-transformers (Wang et al. 2020), MIT License.

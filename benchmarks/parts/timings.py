@@ -1,4 +1,4 @@
-"""Medians of random encoders on this machine for benchmarks/prediction.py, each beside one model that is always the same.
+"""Medians of random encoders on this machine for benchmarks/prediction.py, beside one model that is always the same.
 
 A machine's clock drifts with its temperature and its neighbors. The anchor is timed in turns with every architecture;
 what it takes over its median of all is divided out of theirs. Each answer is kept in the cache, so that a measurement
@@ -31,7 +31,9 @@ Tree = dict[str, Any]
 
 def timings(name: str, model_format: Format) -> list[Tree]:
     """A row for every architecture, length and scheme of a set, with milliseconds at the anchor's usual speed."""
-    rows = [row for each in architectures(name) for length in each.lengths for row in _timed(each, length, model_format)]
+    rows = [
+        row for each in architectures(name) for length in each.lengths for row in _timed(each, length, model_format)
+    ]
     usual = float(np.median([row["anchor_ms"] for row in rows]))
     return [{**row, "ms": row["p50_ms"] * usual / row["anchor_ms"]} for row in rows]
 
@@ -57,7 +59,8 @@ def _measure(each: Architecture, length: int, model_format: Format) -> list[Tree
     anchor, *samples = (np.asarray(taken) for taken in ask_runner(request)["samples_ms"])
     return [
         {"architecture": each.name, "seq_len": length, "scheme": scheme, "file": str(files[scheme]), "n": len(own),
-         "p50_ms": float(np.median(own)), "p90_ms": float(np.percentile(own, 90)), "anchor_ms": float(np.median(anchor))}
+         "p50_ms": float(np.median(own)), "p90_ms": float(np.percentile(own, 90)),
+         "anchor_ms": float(np.median(anchor))}
         for scheme, own in zip(PROBE_SCHEMES, samples, strict=True)
     ]  # fmt: skip
 

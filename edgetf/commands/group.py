@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import click
+from typing import Any
+
 from typer.core import TyperGroup
 
 DEFAULT = "show"
@@ -12,7 +13,7 @@ _HELP = ("-h", "--help")
 class ShowGroup(TyperGroup):
     """Puts `show` before words that name no command of the group."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See `click.Command.parse_args`."""
         named = next((word for word in args if not word.startswith("-")), None)
         if named not in self.commands and args[:1] not in ([word] for word in _HELP):

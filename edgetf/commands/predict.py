@@ -15,11 +15,10 @@ from edgetf.predict.forecast import Forecast, forecast
 from edgetf.report.words import milliseconds
 
 
-def predict_command(
-    path: Path, device_name: str, seq_lens: Sequence[int], threads: int | None, as_json: bool
-) -> int:
+def predict_command(path: Path, device_name: str, seq_lens: Sequence[int], threads: int | None, as_json: bool) -> int:
     """Predict the latency of a file on a device that need not be at hand."""
-    device, model = load_device(device_name), model_at(path)
+    device = load_device(device_name)
+    model = model_at(path, device)
     lengths = seq_lens or [model.max_length]
     found = [forecast(model.path, device, length, threads or device.threads) for length in lengths]
     if as_json:

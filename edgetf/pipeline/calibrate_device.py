@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from edgetf.predict.read import read_graph
 from edgetf.predict.roofline import Timed, counts_of, fit_roofline
 from edgetf.predict.store import Fit
 from edgetf.runtime.model import Model
-from edgetf.stages.probe_shapes import PROBES, PROBE_SCHEMES, Architecture
+from edgetf.stages.probe_shapes import PROBE_SCHEMES, PROBES, Architecture
 from edgetf.targets.target import Target, open_target
 
 SAMPLES, SECONDS = 30, 3.0  # turns, and what a model may take for more of them until its median is settled

@@ -23,7 +23,7 @@ from edgetf.stages.context import Context
 from edgetf.tasks import task_of
 from edgetf.validation.evaluation import Evaluation, write_evaluation
 from edgetf.validation.golden import deployable_model, runtime_logits
-from edgetf.validation.validate import DeviceRow, Settings, row_from_json, validate
+from edgetf.validation.validate import AWAY, DeviceRow, Settings, row_from_json, validate
 
 ROWS = "validation.json"
 REFERENCE = "../teacher-onnx-fp32"
@@ -70,7 +70,7 @@ def deliver_variant(
             report(done, total, f"rows on {name}")
 
         rows.append(validate(exported, device, reference, {}, settings, tick))
-    measured = next((row for row in rows if row.how != "not_measured"), None)
+    measured = next((row for row in rows if row.how not in AWAY), None)
     metrics = [Metric.from_json(record) for record in measured.metrics] if measured else []
     spec = _describe(out, exported, rows, metrics)
     spec = replace(spec, details={**spec.details, "reference": REFERENCE})

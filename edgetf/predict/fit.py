@@ -1,4 +1,4 @@
-"""Few constants that are not negative, fitted to times by their relative error, so that small models count as large ones.
+"""Few constants, none negative, fitted to times by their relative error, so that small models count as large ones.
 
 With costs a_i (a row for each measurement, a column for each constant) and times t_i, it minimizes over c >= 0
 
@@ -28,7 +28,7 @@ _CLOSE = 1e-12
 
 
 def nonnegative(a: Floats, b: Floats) -> Floats:
-    """The c >= 0, shape (K,), with the least |a @ c - b|, for a (N, K) and b (N,), by Lawson's and Hanson's active sets.
+    """The c >= 0 (K,) with the least |a @ c - b|, for a (N, K) and b (N,), by Lawson's and Hanson's active sets.
 
     >>> nonnegative(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([2.0, -1.0])).tolist()
     [2.0, 0.0]
@@ -48,7 +48,7 @@ def nonnegative(a: Floats, b: Floats) -> Floats:
 
 
 def _within_bounds(a: Floats, b: Floats, c: Floats, free: NDArray[np.bool_]) -> Floats:
-    """Least squares over the free columns, from c towards it until none is negative; `free` loses those that are zero."""
+    """From c towards least squares over the free columns until none is negative; `free` loses those that are zero."""
     while free.any():
         target = np.zeros_like(c)
         target[free] = np.linalg.lstsq(a[:, free], b, rcond=None)[0]
@@ -91,7 +91,10 @@ def _biweight(errors: Floats) -> Floats:
 
 
 def leverage(costs: Floats, times: Floats, prior: Floats | None, ridge: float, rows: Floats) -> Floats:
-    """How far rows (M, K), each over its predicted time, lie outside what was fitted: h = x (AᵀA + ridge·P⁻²)⁻¹ xᵀ, (M,)."""
+    """How far rows x (M, K), each over its predicted time, lie outside of what was fitted, (M,).
+
+    h = x (AᵀA + ridge·P⁻²)⁻¹ xᵀ, with A the costs over the times, and P the prior on the diagonal.
+    """
     relative = costs / times[:, None]
     held = np.zeros(costs.shape[1]) if prior is None else ridge / prior**2
     normal = relative.T @ relative + np.diag(held)

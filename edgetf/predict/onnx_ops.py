@@ -143,7 +143,7 @@ def _inferred(path: Path, model: Any) -> Known:
     small = [item for item in model.graph.initializer if prod(item.dims) <= _SMALL and not item.external_data]
     names = {item.name for item in small}
     large = [item for item in model.graph.initializer if item.name not in names]
-    shapes = {item.name: (item.data_type, tuple(item.dims)) for item in model.graph.initializer}
+    shapes: Known = {item.name: (item.data_type, tuple(item.dims)) for item in model.graph.initializer}
     model.graph.input.extend(onnx.helper.make_tensor_value_info(i.name, i.data_type, i.dims) for i in large)
     for node in model.graph.node:
         if node.domain not in ("", "ai.onnx"):
@@ -177,12 +177,12 @@ def _stand_in(model: Any, node: Any, constants: Known) -> None:
         case "DynamicQuantizeMatMul" | "MatMulIntegerToFloat":
             _become(model, node, "MatMul", [node.input[0], ""], shapes[node.input[1]])
         case "Attention":
-            width = shapes[node.input[1]]
-            _become(model, node, "MatMul", [node.input[0], ""], (width[0], width[1] // 3))
+            inputs, three = shapes[node.input[1]]
+            _become(model, node, "MatMul", [node.input[0], ""], (inputs, three // 3))
         case "GatherBlockQuantized":
-            *rows, width = shapes[node.input[0]]
+            table = shapes[node.input[0]]
             in_one = 8 // about.get("bits", 4) if constants[node.input[0]][0] == TensorProto.UINT8 else 1
-            _become(model, node, "Gather", ["", node.input[1]], (*rows, width * in_one))
+            _become(model, node, "Gather", ["", node.input[1]], (*table[:-1], table[-1] * in_one))
         case _ if kind in _UNARY:
             _become(model, node, "Identity", [node.input[0]], ())
         case _ if kind in _NAMESAKES:

@@ -19,16 +19,17 @@ GROUPS: tuple[Group, ...] = get_args(Group)
 Shape = tuple[int, ...]
 
 PRODUCTS = frozenset(
-    ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", "QGemm", "MatMulNBits", "FusedMatMul", "FusedGemm", "Attention",
-     "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "FULLY_CONNECTED", "BATCH_MATMUL")
+    ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", "QGemm", "MatMulNBits", "FusedMatMul", "FusedGemm",
+     "Attention", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "FULLY_CONNECTED", "BATCH_MATMUL")
 )  # fmt: skip
 _KINDS: dict[Group, str] = {
-    "arithmetic": "Add Sub Mul Div Sum Neg Abs Min Max Where Not And Or Equal Greater Less Relu Clip Mean ADD SUB MUL DIV "
-    "NEG ABS MINIMUM MAXIMUM SELECT SELECT_V2 EQUAL GREATER LESS LOGICAL_AND LOGICAL_NOT RELU SQUARED_DIFFERENCE",
+    "arithmetic": "Add Sub Mul Div Sum Neg Abs Min Max Where Not And Or Equal Greater Less Relu Clip Mean ADD "
+    "SUB MUL DIV NEG ABS MINIMUM MAXIMUM SELECT SELECT_V2 EQUAL GREATER LESS LOGICAL_AND LOGICAL_NOT RELU "
+    "SQUARED_DIFFERENCE",
     "function": "Softmax LayerNormalization SimplifiedLayerNormalization SkipLayerNormalization RMSNormalization "
-    "SkipSimplifiedLayerNormalization EmbedLayerNormalization Gelu FastGelu BiasGelu QuickGelu Erf Tanh Exp Log Pow Sqrt "
-    "Reciprocal Sigmoid Silu ReduceMean ReduceSum ReduceMax LogSoftmax SOFTMAX GELU TANH EXP LOG POW SQRT RSQRT LOGISTIC "
-    "MEAN SUM REDUCE_MAX L2_NORMALIZATION LOG_SOFTMAX ERF",
+    "SkipSimplifiedLayerNormalization EmbedLayerNormalization Gelu FastGelu BiasGelu QuickGelu Erf Tanh Exp Log Pow "
+    "Sqrt Reciprocal Sigmoid Silu ReduceMean ReduceSum ReduceMax LogSoftmax SOFTMAX GELU TANH EXP LOG POW SQRT RSQRT "
+    "LOGISTIC MEAN SUM REDUCE_MAX L2_NORMALIZATION LOG_SOFTMAX ERF",
     "layout": "Transpose Gather GatherElements GatherBlockQuantized Concat Slice Split Expand Tile Pad ScatterND "
     "TRANSPOSE GATHER GATHER_ND EMBEDDING_LOOKUP CONCATENATION SLICE STRIDED_SLICE SPLIT BROADCAST_TO TILE PAD",
     "rounding": "Cast QuantizeLinear DequantizeLinear DynamicQuantizeLinear CAST QUANTIZE DEQUANTIZE",

@@ -1,11 +1,11 @@
-"""How long a file takes: a roofline whose roofs add up, and what every other operator costs by the element and by itself.
+"""How long a file takes: a roofline whose roofs add up, and what other operators cost by the element and by themselves.
 
     t = F/(η·peak) + W/β + m·W/β' + c4·F' + c5·E + c6·E_function + c7·E_rounding + c8·n
 
 Products with weights take F floating-point (or integer) operations and read W bytes of weights. One core does not
 compute while it waits, so the two are added and not the larger one taken. From main memory comes the share m of W that
-no cache holds from one inference to the next: none up to the cache size C, all from 2·C on, because a cache that is read
-in a circle keeps little of what is larger than itself. F' are the operations of products of two activations, as in
+no cache holds from one inference to the next: none up to the cache size C, all from 2·C on, because a cache that is
+read in a circle keeps little of what is larger than itself. F' are the operations of products of two activations, as in
 attention, which are many small ones. E are elements that arithmetic and moves of data give, beside those of row-wise
 functions and of changes between float and integer; n are the operators that are no views.
 

@@ -32,6 +32,11 @@ class Fit:
     machine: dict[str, Any]  # as the device's runner said it
     roofline: Roofline
 
+    @property
+    def digest(self) -> str:
+        """Of its constants."""
+        return key_of([self.roofline.cache_mb, self.roofline.constants])[:12]
+
     def about(self) -> dict[str, Any]:
         """Where a prediction comes from, for a report."""
         found = self.roofline
@@ -123,8 +128,7 @@ def _to_json(fit: Fit) -> dict[str, Any]:
 
 def _from_json(record: dict[str, Any]) -> Fit:
     timed = tuple(
-        Timed(each["model"], each["seq_len"], counts_from_json(each["counts"]), each["ms"])
-        for each in record["timed"]
+        Timed(each["model"], each["seq_len"], counts_from_json(each["counts"]), each["ms"]) for each in record["timed"]
     )
     found = Roofline(
         timed,
@@ -132,5 +136,4 @@ def _from_json(record: dict[str, Any]) -> Fit:
         tuple(record["constants"][name]["value"] for name in TERMS),
         tuple(record["left_out_errors"]),
     )
-    named = (record[name] for name in ("runtime", "scheme", "threads", "made", "machine"))
-    return Fit(*named, found)
+    return Fit(record["runtime"], record["scheme"], record["threads"], record["made"], record["machine"], found)

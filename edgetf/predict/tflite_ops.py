@@ -110,7 +110,7 @@ class _Reader:
     def _is_constant(self, subgraph: Any, index: int) -> bool:
         """Whether its bytes are in the file: in the table, or behind it where the file is large."""
         buffer = self.model.Buffers(subgraph.Tensors(index).Buffer())
-        return buffer.DataLength() > 0 or buffer.Offset() > 1
+        return bool(buffer.DataLength() > 0 or buffer.Offset() > 1)
 
 
 def _numbers(enum: Any) -> dict[int, str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from edgetf.validation.validate import DeviceRow
+from edgetf.validation.validate import AWAY, DeviceRow
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # what XML 1.0 cannot hold
 
@@ -17,7 +17,7 @@ def junit(rows: Sequence[tuple[str, DeviceRow]]) -> str:
     for name, row in rows:
         place = f"{name}.{row.device}"
         case = ElementTree.SubElement(suite, "testcase", classname=place, name="correct")
-        if row.how == "not_measured":
+        if row.how in AWAY:
             ElementTree.SubElement(case, "skipped", message="; ".join(row.why))
         elif row.problems:
             ElementTree.SubElement(case, "failure", message="; ".join(row.problems))

@@ -14,9 +14,7 @@ from edgetf.formats.quantize import quantize_file
 from edgetf.formats.write import write_graph
 from edgetf.models.families import family_of
 from edgetf.stages.probe_shapes import PROBE_SCHEMES, Architecture
-from edgetf.stages.probes import OPSET, WORDS, probe_model
-
-SUFFIX: dict[Format, str] = {"onnx": ".onnx", "tflite": ".tflite"}
+from edgetf.stages.probes import OPSET, SUFFIX, WORDS, probe_model
 
 
 def config_of(architecture: Architecture) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from edgetf.core.artifact import Artifact, open_verified
-from edgetf.core.budget import Check, Verdict, check_budget, overall
+from edgetf.core.budget import Verdict, check_budget, overall
 from edgetf.core.device import DeviceProfile
 from edgetf.core.errors import ArtifactError, DeviceError
 from edgetf.core.metrics import Metric
+from edgetf.predict.forecast import forecast
 from edgetf.runtime.model import Model
 from edgetf.targets import side
 from edgetf.targets.target import Target, Tick, open_target
@@ -23,6 +25,7 @@ from edgetf.validation.golden import GOLDEN, deployable_model, golden_of, runtim
 from edgetf.validation.timings import timing_of
 
 MIB = 1 << 20
+AWAY = frozenset(("not_measured", "predicted"))  # of a row: nothing was run on the device
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class DeviceRow:
     first_ms: float | None = None
     peak_rss_bytes: int | None = None
     instructions: int | None = None
+    predicted: dict[str, Any] | None = None  # latency_p50_ms and interval95_ms by the device's fit, where it is away
     machine: dict[str, Any] = field(default_factory=dict)
     conditions: dict[str, Any] = field(default_factory=dict)  # clock, temperature, other work … while it was timed
     metrics: list[dict[str, Any]] = field(default_factory=list)
@@ -120,7 +124,16 @@ def validate(
     except DeviceError as error:
         row = DeviceRow(device=device.name, threads=settings.threads, how="not_measured")
         row.why = [f"not measured: {error}"]
+        if unavailable is None:
+            _predict(row, artifact.model_path, device, settings.seq_len or model.max_length)
     return judged(row, budget)
+
+
+def _predict(row: DeviceRow, path: Path, device: DeviceProfile, seq_len: int) -> None:
+    """What the device would take by its fit, if it has one."""
+    with suppress(ArtifactError, DeviceError):  # no fit, or no package to read the file with
+        found = forecast(path, device, seq_len, row.threads)
+        row.how, row.seq_len, row.predicted = "predicted", found.graph.seq_len, found.to_json()
 
 
 def _measure(
@@ -220,9 +233,12 @@ def _measure_latency(
 
 def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
     """The row with its checks, verdict and reasons for this budget; measures nothing."""
-    if row.how == "not_measured":
+    if row.how in AWAY:
         reason = row.why[0].removeprefix("not measured: ")
-        return replace(row, checks=[vars(check) for check in check_budget(budget, {}, reason)])
+        by_key = {key: _predicted(row) if key == "latency_p50_ms" else None for key in budget}
+        checks = [check_budget({key: limit}, {}, by_key[key] or reason)[0] for key, limit in budget.items()]
+        why = row.why[:1] + [words for words in [_predicted(row)] if words]
+        return replace(row, checks=[vars(check) for check in checks], why=why)
     values: dict[str, float | None] = {record["name"]: record["value"] for record in row.metrics}
     size, reference = row.size_bytes, row.reference_size_bytes
     values |= {
@@ -235,7 +251,7 @@ def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
         "peak_rss_mib": row.peak_rss_bytes / MIB if row.peak_rss_bytes else None,
     }
     simulated = row.how == "simulated"
-    checks: list[Check] = check_budget(budget, values, SIMULATED if simulated else row.alone or NO_REFERENCE)
+    checks = check_budget(budget, values, SIMULATED if simulated else row.alone or NO_REFERENCE)
     why = row.problems + [check.why for check in checks]
     if simulated:
         why.append(f"simulated: {SIMULATED}")
@@ -246,6 +262,14 @@ def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
         why.append(f"slower: it runs at {row.speedup:.2f} times the speed of its teacher's fp32 file")
     verdict: Verdict = "fail" if row.problems else overall([check.verdict for check in checks])
     return replace(row, checks=[vars(check) for check in checks], why=why, verdict=verdict)
+
+
+def _predicted(row: DeviceRow) -> str | None:
+    """What was predicted of a row, in words."""
+    if row.predicted is None:
+        return None
+    low, high = row.predicted["interval95_ms"]
+    return f"predicted {row.predicted['latency_p50_ms']:.4g} ms (95 %: {low:.4g} to {high:.4g}), not measured"
 
 
 def row_from_json(record: dict[str, Any]) -> DeviceRow:
