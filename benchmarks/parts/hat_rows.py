@@ -6,8 +6,8 @@
 The products of an encoder layer (L_e layers, width d_e, feed-forward f_e) and of a decoder layer, whose attention to
 the encoder also projects what it reads from it, the outputs of the last a encoder layers; q = 512 is the width of
 queries whatever the heads h, whose products of two activations cost by their number; what a decoder layer costs by
-itself, a step a token; the products with the vocabulary, which grow with d_d. The constants are fitted by `edgetf.predict.fit`,
-with Tukey's weights, because some rows were disturbed while they were measured.
+itself, a step a token; the products with the vocabulary, which grow with d_d. The constants are fitted by
+`edgetf.predict.fit`, with Tukey's weights, because some rows were disturbed while they were measured.
 
 Data: latency_dataset/wmt14ende of mit-han-lab/hardware-aware-transformers (Wang et al. 2020), MIT License.
 """

@@ -39,6 +39,8 @@ def onnx_ops(path: Path, seq_len: int) -> list[Op]:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf's errors share no public base
         raise ArtifactError(f"{path}: not an ONNX file, or cut ({' '.join(str(error).split())[:120]})") from None
+    if not model.graph.node:  # an empty file is read as an empty model
+        raise ArtifactError(f"{path}: not an ONNX file, or cut; it holds no operator")
     nodes = onnx.GraphProto(node=model.graph.node).node  # as they stand in the file
     constants: Known = {item.name: (item.data_type, tuple(item.dims)) for item in model.graph.initializer}
     _fix(model, seq_len)
