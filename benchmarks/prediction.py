@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from parts.hat_rows import DRAWS, FILE, PLACE, RULES, draw, read_rows
 from parts.prediction_table import markdown
-from parts.timings import CLOCKS, clock_of, steadied, timings
+from parts.timings import CLOCKS, anchor_ms, clock_of, steadied, timings
 
 from edgetf.core.made import machine, made_with
 from edgetf.core.schemes import Format, Scheme
@@ -37,8 +37,10 @@ Tree = dict[str, Any]
 def host(model_format: Format) -> Tree:
     """Fit on the probes, test on the others, of both schemes."""
     rows = {name: timings(name, model_format) for name in ("probes", "test", "development")}
-    clock = clock_of([row for each in rows.values() for row in each])
-    timed = {name: _timed(each, clock) for name, each in rows.items()}
+    every = [row for each in rows.values() for row in each]
+    clock = clock_of(every)
+    usual = anchor_ms(every, clock)
+    timed = {name: _timed(each, clock, usual) for name, each in rows.items()}
     schemes = {}
     for scheme in PROBE_SCHEMES:
         fit = fit_roofline([each for kind, each in timed["probes"] if kind == scheme])
@@ -49,9 +51,9 @@ def host(model_format: Format) -> Tree:
     return {"clock": CLOCKS[clock], "schemes": schemes, "test": _summary(together)}
 
 
-def _timed(rows: list[Tree], clock: str) -> list[tuple[Scheme, Timed]]:
+def _timed(rows: list[Tree], clock: str, usual: float) -> list[tuple[Scheme, Timed]]:
     found = []
-    for row, ms in zip(rows, steadied(rows, clock), strict=True):
+    for row, ms in zip(rows, steadied(rows, clock, usual), strict=True):
         counts = counts_of(read_graph(Path(row["file"]), row["seq_len"]).ops)
         found.append((row["scheme"], Timed(row["architecture"], row["seq_len"], counts, ms)))
     return found

@@ -47,9 +47,13 @@ def clock_of(rows: list[Tree]) -> str:
     return "wall" if np.mean(quiet) >= 0.9 else "thread"
 
 
-def steadied(rows: list[Tree], clock: str) -> list[float]:
-    """Milliseconds of rows at the usual speed of the anchor."""
-    usual = float(np.median([row[f"anchor_{clock}_ms"] for row in rows]))
+def anchor_ms(rows: list[Tree], clock: str) -> float:
+    """What the anchor usually takes."""
+    return float(np.median([row[f"anchor_{clock}_ms"] for row in rows]))
+
+
+def steadied(rows: list[Tree], clock: str, usual: float) -> list[float]:
+    """Milliseconds of rows as they were if the anchor had taken its usual time beside each."""
     return [row[f"{clock}_ms"] * usual / row[f"anchor_{clock}_ms"] for row in rows]
 
 

@@ -1,4 +1,4 @@
-"""A search for speed on a device that is away: its table is predicted by the device's fit, and nothing is timed here."""
+"""A search for speed on a device that is away: its table is predicted by the device's fit, nothing is timed here."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tiny import LABELS, tiny_config
 
 from edgetf.config.stages import PruneConfig
 from edgetf.core.device import load_device
-from edgetf.models.heads import build
+from edgetf.models.heads import CLASSIFIER, build
 from edgetf.models.shapes import shape_of
 from edgetf.predict.roofline import Timed, fit_roofline
 from edgetf.predict.store import Fit, write_fits
-from edgetf.stages import probes
+from edgetf.stages import latency, probes
 from edgetf.stages.deployment import Deployment, away_by_fit
 from edgetf.stages.latency import latency_table
 from edgetf.stages.target import Search
 
 BOARD = "raspberry_pi_4"
-HERE = Deployment("onnx", "fp32", threads=1, seq_len=16)
+HERE = Deployment("onnx", "fp32", threads=1, seq_len=16, rewrite=False)
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +35,7 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a model was timed on this machine")
 
     monkeypatch.setattr(probes, "ask_runner", nothing_is_timed)
+    monkeypatch.setattr(latency, "MEASURED", 2)  # an export takes a second or two
 
 
 def fit_board(slow: float = 1.0) -> None:
@@ -68,6 +69,7 @@ def test_a_key_of_before_is_still_the_key_and_another_calibration_is_another_one
     assert first.record()["fit"] != second.record()["fit"]
 
 
+@pytest.mark.slow
 def test_the_table_of_an_away_device_is_predicted() -> None:
     fit_board()
     away = away_by_fit(HERE, [load_device(BOARD)])
@@ -80,10 +82,11 @@ def test_the_table_of_an_away_device_is_predicted() -> None:
     assert slower.predict(shape_of(config)) == pytest.approx(3 * table.predict(shape_of(config)), rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_search_says_that_its_speed_up_was_predicted() -> None:
     fit_board()
     away = away_by_fit(HERE, [load_device(BOARD)])
-    model = build(tiny_config("bert", LABELS)).eval()
+    model = build(tiny_config("bert", LABELS), CLASSIFIER).eval()
     settings = {"epochs": 0, "threads": 1, "round_to": 4, "importance": "magnitude"}
     with Search(PruneConfig(**settings, target={"speedup": 1.2}), model, away, silent) as search:
         search.shape(model, 1.0, *_importance(model))
