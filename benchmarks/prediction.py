@@ -48,7 +48,8 @@ def host(model_format: Format) -> Tree:
         constants = {name: round(value, 4) for name, value in zip(TERMS, fit.constants, strict=True)}
         schemes[scheme] = {"constants": constants, "cache_mb": fit.cache_mb, "n": len(fit.timed), **sets}
     together = [row for each in schemes.values() for row in each["test"]["rows"]]
-    return {"clock": CLOCKS[clock], "schemes": schemes, "test": _summary(together)}
+    scatter = float(np.std(np.log([row[f"anchor_{clock}_ms"] for row in every])))
+    return {"clock": CLOCKS[clock], "anchor_scatter": scatter, "schemes": schemes, "test": _summary(together)}
 
 
 def _timed(rows: list[Tree], clock: str, usual: float) -> list[tuple[Scheme, Timed]]:

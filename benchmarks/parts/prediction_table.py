@@ -41,7 +41,8 @@ def _host(name: str, rows: Tree) -> list[str]:
     ]
     lines.append(_line(("cache, 10^6 bytes", *(f"{found['cache_mb']:g}" for found in schemes))))
     fitted = schemes[0]["n"]
-    return [*lines, "", f"Fitted to {fitted} medians of 12 models a scheme. Clock: {rows['clock']}."]
+    scatter = f"From one sitting to another the anchor's median scatters by {rows['anchor_scatter']:.1%}."
+    return [*lines, "", f"Fitted to {fitted} medians of 12 models a scheme. Clock: {rows['clock']}. {scatter}"]
 
 
 def _errors(scheme: str, words: str, found: Tree) -> str:

@@ -10,6 +10,7 @@ from edgetf.core.errors import EXIT_FINE
 from edgetf.core.made import made_with
 from edgetf.pipeline.calibrate_device import calibrate
 from edgetf.predict.interval import factor
+from edgetf.predict.roofline import REPEATS
 from edgetf.predict.store import Fit, write_fits
 from edgetf.report.progress import Reporter
 
@@ -37,4 +38,4 @@ def calibrate_command(name: str, threads: int | None, as_json: bool) -> int:
 
 def _width(fit: Fit) -> float:
     """What the ends of an interval are away by, amid what was measured."""
-    return round(factor(np.asarray(fit.roofline.errors), fit.about()["models"], 0.0), 4)
+    return round(factor(np.asarray(fit.roofline.errors), fit.roofline.models, 0.0, REPEATS), 4)

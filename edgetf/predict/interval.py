@@ -1,12 +1,13 @@
 """A line through times with the interval that a new time is expected in.
 
 The interval comes from what the fit would have missed: every model is left out in turn, with all lengths that it was
-timed at, the rest is fitted, and the left-out times are predicted. Of the errors r = log(t / t̂), s is the root of their
+timed at, the rest is fitted, and the left-out times are predicted. Of the errors log(t / t̂), s is the root of their
 mean square. A new time lies within
 
-    t̂ · exp(± q · s · sqrt(1 + h))
+    t̂ · exp(± q · sqrt(s² + r²) · sqrt(1 + h))
 
-in 95 of 100 cases, where q is Student's quantile for the number of models less one, and h the leverage: near zero amid
+in 95 of 100 cases, where r is how much the times of one model scatter from one sitting to another, which errors of a
+single sitting do not show, q is Student's quantile for the number of models less one, and h the leverage: near zero amid
 what was fitted, and growing with the square of the distance outside it.
 
 Sources: Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, 7.10 (leaving out); Abramowitz and
@@ -48,7 +49,7 @@ def left_out_errors(groups: Sequence[str], times: Floats, fit: Callable[[Floats]
     return errors
 
 
-def factor(errors: Floats, models: int, leverage: float) -> float:
-    """What a prediction is multiplied and divided by for the ends of its interval."""
-    spread = float(np.sqrt(np.mean(errors**2)))
+def factor(errors: Floats, models: int, leverage: float, repeats: float = 0.0) -> float:
+    """What a prediction is multiplied and divided by for the ends of its interval; `repeats` is r of the formula."""
+    spread = float(np.sqrt(np.mean(errors**2) + repeats**2))
     return float(np.exp(student(max(1, models - 1)) * spread * sqrt(1 + leverage)))

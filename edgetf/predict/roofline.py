@@ -50,6 +50,7 @@ TERMS = {
 }
 CACHES_MB = (0.5, 1, 2, 4, 6, 8, 12, 16, 20, 24, 28, 32, 40, 48, 64, 96)  # tried for C, in 10^6 bytes
 RIDGE = 1e-3
+REPEATS = 0.05  # relative scatter of one model's median from one sitting to another: docs/prediction.md
 TYPICAL = np.array([term.typical_ms for term in TERMS.values()])
 
 
@@ -125,7 +126,7 @@ class Roofline:
         row, found = counts.costs(self.cache_mb), np.asarray(self.constants)
         ms = float(row @ found)
         outside = leverage(self._costs, self._times, _prior(self._costs, self._times), RIDGE, (row / ms)[None])[0]
-        times = factor(np.asarray(self.errors), self.models, float(outside))
+        times = factor(np.asarray(self.errors), self.models, float(outside), REPEATS)
         return Estimate(ms, ms / times, ms * times, dict(zip(TERMS, (row * found).tolist(), strict=True)))
 
     @property

@@ -34,7 +34,7 @@ COMMANDS = [
 @pytest.fixture(scope="module")
 def options(cli: Cli) -> dict[str, str]:
     """The help text of each command."""
-    names = ["compress", "validate", "bench", "infer", "recipes", "devices", "inspect", "report", "doctor"]
+    names = ["compress", "validate", "bench", "predict", "infer", "recipes", "devices", "inspect", "report", "doctor"]
     return {name: cli(name, "--help").stdout for name in names}
 
 

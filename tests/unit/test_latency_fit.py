@@ -106,6 +106,12 @@ def test_few_models_make_a_wide_interval() -> None:
     assert factor(errors, 12, 0.5) > factor(errors, 12, 0.0)
 
 
+def test_errors_of_one_sitting_do_not_promise_what_another_will_not_keep() -> None:
+    exact = np.zeros(10)
+    assert factor(exact, 12, 0.0) == 1.0
+    assert factor(exact, 12, 0.0, repeats=0.05) == pytest.approx(np.exp(student(11) * 0.05))
+
+
 def test_leverage_of_a_line_through_one_point_is_that_of_its_formula() -> None:
     costs, times = np.array([[2.0], [2.0]]), np.array([4.0, 4.0])
     assert leverage(costs, times, None, 0.0, np.array([[0.5]])) == pytest.approx([0.25 / (2 * 0.25)])
