@@ -7,8 +7,8 @@ mean square. A new time lies within
     t̂ · exp(± q · sqrt(s² + r²) · sqrt(1 + h))
 
 in 95 of 100 cases, where r is how much the times of one model scatter from one sitting to another, which errors of a
-single sitting do not show, q is Student's quantile for the number of models less one, and h the leverage: near zero amid
-what was fitted, and growing with the square of the distance outside it.
+single sitting do not show, q is Student's quantile for the number of models less one, and h the leverage: near zero
+amid what was fitted, and growing with the square of the distance outside it.
 
 Sources: Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, 7.10 (leaving out); Abramowitz and
 Stegun 26.7.5 (Student's quantile).
