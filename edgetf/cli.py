@@ -122,6 +122,7 @@ def bench(
 
 
 @app.command()
+<<<<<<< HEAD
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL|ARTIFACT", help="A variant's folder, or a model file.")],
     device: Annotated[str, typer.Option(help="A device profile; it need not be at hand.")] = "host",
@@ -135,6 +136,19 @@ def predict(
     from edgetf.commands.predict import predict_command
 
     raise typer.Exit(predict_command(model, device, seq_len or [], threads, json))
+=======
+def bundle(
+    artifact: Annotated[Path, typer.Argument(help="A variant's folder.")],
+    device: Annotated[str, typer.Option(help="A device profile.")],
+    out: Annotated[Path | None, typer.Option(help="The new folder. Default: ARTIFACT-DEVICE here.")] = None,
+    seq_len: Annotated[int | None, typer.Option(min=1, help="Tokens to tune for. Default: the longest.")] = None,
+    json: Json = False,
+) -> None:
+    """What goes to a device along with a variant; for Jetson boards the call that builds its TensorRT engine."""
+    from edgetf.commands.bundle import bundle_command
+
+    raise typer.Exit(bundle_command(artifact, device, out, seq_len, json))
+>>>>>>> main
 
 
 @app.command()

@@ -55,6 +55,11 @@ class DeviceProfile(Hardware):
         """Whether it is the machine that runs edgetf."""
         return self.target == "local"
 
+    @property
+    def has_tensorrt(self) -> bool:
+        """Whether TensorRT runs there, by itself or as a provider of ONNX Runtime."""
+        return "tensorrt" in self.runtimes or "TensorrtExecutionProvider" in self.providers
+
     def runtime_of(self, kind: Kind, scheme: Scheme = "fp32") -> Runtime | None:
         """The runtime that runs such a file here, or None."""
         found = (r for r in RUNTIMES_OF[kind] if r in self.runtimes)
@@ -92,8 +97,10 @@ class DeviceProfile(Hardware):
     def activations(self) -> Signedness:
         """The sign of INT8 activations that its kernels are fast with, beside signed weights.
 
-        x86 multiplies unsigned by signed bytes (AVX2, VNNI); Arm signed by signed ones.
+        x86 multiplies unsigned by signed bytes (AVX2, VNNI); Arm signed by signed ones; TensorRT takes symmetric only.
         """
+        if self.runtimes == ("tensorrt",) or self.provider == "TensorrtExecutionProvider":
+            return "symmetric"
         machine = platform.machine().lower() if self.architecture == "any" else self.architecture
         return "signed" if machine in ("aarch64", "arm64") else "unsigned"
 

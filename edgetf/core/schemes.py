@@ -10,7 +10,7 @@ Format = Literal["onnx", "tflite"]  # of exported files
 Kind = Literal["torch", "onnx", "tflite"]  # of artifacts
 Scheme = Literal["fp32", "fp16", "w8a8_dynamic", "w8a8", "w8a16", "w8", "w4", "fp8_e4m3"]
 Granularity = Literal["per_channel", "per_tensor"]
-Signedness = Literal["unsigned", "signed"]
+Signedness = Literal["unsigned", "signed", "symmetric"]  # symmetric: signed, with zero points 0
 Writer = Literal["onnxruntime", "nncf"]
 CalibrationMethod = Literal["min_max", "entropy", "percentile", "mse"]
 

@@ -140,11 +140,12 @@ def _static(source: Path, how: Quantization, ranges: Mapping[str, Range]) -> Any
         from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
         from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
+    signed = how.activations != "unsigned"
     kinds = {
-        ("w8a8", "unsigned"): QuantType.QUInt8,
-        ("w8a8", "signed"): QuantType.QInt8,
-        ("w8a16", "unsigned"): QuantType.QUInt16,
-        ("w8a16", "signed"): QuantType.QInt16,
+        ("w8a8", False): QuantType.QUInt8,
+        ("w8a8", True): QuantType.QInt8,
+        ("w8a16", False): QuantType.QUInt16,
+        ("w8a16", True): QuantType.QInt16,
     }
     seen = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
 
@@ -157,13 +158,14 @@ def _static(source: Path, how: Quantization, ranges: Mapping[str, Range]) -> Any
             how.granularity == "per_channel",
             False,
             QuantType.QInt8,
-            kinds[how.scheme, how.activations],
+            kinds[how.scheme, signed],
             TensorsData(CalibrationMethod.MinMax, seen),
             [node.name for node in chosen],
             [],
             list(READ_WEIGHTS),
             {
                 "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
+                "ActivationSymmetric": how.activations == "symmetric",
                 "UseQDQContribOps": how.scheme == "w8a16",
                 "TensorQuantOverrides": tables if how.scheme == "w8a16" else {},  # a table is no activation
             },

@@ -35,6 +35,7 @@ COMMANDS = [
 def options(cli: Cli) -> dict[str, str]:
     """The help text of each command."""
     names = ["compress", "validate", "bench", "predict", "infer", "recipes", "devices", "inspect", "report", "doctor"]
+    names.append("bundle")
     return {name: cli(name, "--help").stdout for name in names}
 
 

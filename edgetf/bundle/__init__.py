@@ -1,0 +1,1 @@
+"""What goes along with a model to where it is used."""
