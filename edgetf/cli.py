@@ -122,7 +122,6 @@ def bench(
 
 
 @app.command()
-<<<<<<< HEAD
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL|ARTIFACT", help="A variant's folder, or a model file.")],
     device: Annotated[str, typer.Option(help="A device profile; it need not be at hand.")] = "host",
@@ -136,7 +135,9 @@ def predict(
     from edgetf.commands.predict import predict_command
 
     raise typer.Exit(predict_command(model, device, seq_len or [], threads, json))
-=======
+
+
+@app.command()
 def bundle(
     artifact: Annotated[Path, typer.Argument(help="A variant's folder.")],
     device: Annotated[str, typer.Option(help="A device profile.")],
@@ -148,7 +149,6 @@ def bundle(
     from edgetf.commands.bundle import bundle_command
 
     raise typer.Exit(bundle_command(artifact, device, out, seq_len, json))
->>>>>>> main
 
 
 @app.command()
