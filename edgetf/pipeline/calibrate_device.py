@@ -27,7 +27,7 @@ from edgetf.runtime.model import Model
 from edgetf.stages.probe_shapes import PROBE_SCHEMES, PROBES, Architecture
 from edgetf.targets.target import Target, open_target
 
-SAMPLES, SECONDS = 30, 3.0  # turns, and what a model may take for more of them until its median is settled
+SAMPLES, SECONDS = 30, 1.0  # turns, and what a model may take for more of them until its median is settled
 Key = tuple[Runtime, Scheme]
 Say = Callable[[str], None]
 
