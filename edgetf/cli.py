@@ -172,7 +172,7 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Show one.")] = None
     raise typer.Exit(recipes_command(name, json))
 
 
-devices = typer.Typer(cls=ShowGroup, help="List the device profiles, show one, or calibrate one.")
+devices = typer.Typer(cls=ShowGroup, help="List the device profiles, or show one: devices [NAME] [--json].")
 app.add_typer(devices, name="devices")
 
 
