@@ -24,6 +24,13 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, progress on stderr.")]
 Budget = Annotated[list[str] | None, typer.Option("--budget", help="KEY=VALUE, e.g. accuracy_drop=0.02; repeatable.")]
+Require = Annotated[
+    bool, typer.Option("--require-measured", help="Fail (exit code 1) where a bound or a device was not measured.")
+]
+Junit = Annotated[Path | None, typer.Option(help="Write JUnit XML.")]
+Markdown = Annotated[Path | None, typer.Option(help="Write Markdown.")]
+Summary = Annotated[bool, typer.Option("--github-summary", help="Append to the step summary of GitHub Actions.")]
+Annotate = Annotated[bool, typer.Option("--github-annotations", help="Print what did not pass as annotations.")]
 Devices = Annotated[list[str] | None, typer.Option("--device", help="A device profile; repeatable. Default: host.")]
 
 Provider = Annotated[
@@ -61,12 +68,14 @@ def compress(
         str | None,
         typer.Option(metavar="K/N", help="Compute part K of N of the teacher's outputs into the cache, and stop."),
     ] = None,
+    require_measured: Require = False,
     json: Json = False,
 ) -> None:
     """Distill, prune, quantize, export and validate, as a recipe says."""
     from edgetf.commands.compress import Asked, compress_command
 
-    raise typer.Exit(compress_command(Asked(words, out, dry_run, fresh, allow_larger, teacher_outputs, json)))
+    asked = Asked(words, out, dry_run, fresh, allow_larger, teacher_outputs, require_measured, json)
+    raise typer.Exit(compress_command(asked))
 
 
 @app.command()
@@ -82,17 +91,20 @@ def validate(
         list[int] | None, typer.Option(min=2, help="Tokens of the timed input; of several, the first is judged.")
     ] = None,
     samples: Annotated[int, typer.Option(min=30, help="At least so many, unless the model is slow.")] = 60,
-    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write Markdown.")] = None,
+    junit: Junit = None,
+    markdown: Markdown = None,
+    github_summary: Summary = False,
+    github_annotations: Annotate = False,
+    require_measured: Require = False,
     json: Json = False,
 ) -> None:
     """Measure a variant in its runtime and hold it against a budget."""
+    from edgetf.commands.reports import Reports
     from edgetf.commands.validate import validate_command
 
-    code = validate_command(
-        artifact, device or ["host"], budget or [], reference, (threads, samples, seq_len or []), junit, markdown, json
-    )
-    raise typer.Exit(code)
+    reports = Reports(junit, markdown, github_summary, github_annotations, require_measured, json)
+    timing = (threads, samples, seq_len or [])
+    raise typer.Exit(validate_command(artifact, device or ["host"], budget or [], reference, timing, reports))
 
 
 @app.command()
@@ -209,14 +221,45 @@ def inspect(
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    markdown: Annotated[Path | None, typer.Option(help="Write Markdown.")] = None,
-    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML.")] = None,
+    junit: Junit = None,
+    markdown: Markdown = None,
+    github_summary: Summary = False,
+    github_annotations: Annotate = False,
+    require_measured: Require = False,
     json: Json = False,
 ) -> None:
     """Show a finished run again."""
     from edgetf.commands.report import report_command
+    from edgetf.commands.reports import Reports
 
-    raise typer.Exit(report_command(run, markdown, junit, json))
+    reports = Reports(junit, markdown, github_summary, github_annotations, require_measured, json)
+    raise typer.Exit(report_command(run, reports))
+
+
+ci = typer.Typer(no_args_is_help=True, help="Budgets as a gate of a CI.")
+app.add_typer(ci, name="ci")
+
+
+@ci.command("init")
+def ci_init(
+    board: Annotated[
+        list[str] | None,
+        typer.Option(help="hosted, emulated-arm64, raspberry-pi, jetson; repeatable. Default: the first two."),
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="A recipe's name or file.")] = "quickstart",
+    variant: Annotated[str, typer.Option(help="The variant of it that is gated.")] = "onnx-w8a8_dynamic",
+    edgetf: Annotated[
+        str, typer.Option(metavar="SPEC", help="What pip installs: a name, a folder, a wheel or a URL.")
+    ] = "edgetf",
+    out: Annotated[Path, typer.Option(help="Where workflows stand.")] = Path(".github/workflows"),
+    force: Annotated[bool, typer.Option("--force", help="Replace workflows that are there.")] = False,
+    json: Json = False,
+) -> None:
+    """Write ready-made GitHub Actions workflows."""
+    from edgetf.ci.workflows import Project
+    from edgetf.commands.ci import ci_init_command
+
+    raise typer.Exit(ci_init_command(board or [], Project(recipe, variant, edgetf), out, force, json))
 
 
 @app.command()

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from edgetf.commands.output import exit_code_of_run, print_json
+from edgetf.commands.reports import say_unmeasured
 from edgetf.config.load import load_recipe, recipe_names
 from edgetf.core.errors import EXIT_FINE, ConfigError, needs
 from edgetf.core.launcher import launched, started_one_of_several
@@ -15,6 +16,7 @@ from edgetf.core.quiet import quiet
 from edgetf.pipeline.outputs import execute_outputs
 from edgetf.pipeline.plan import Plan, make_plan
 from edgetf.pipeline.run import execute
+from edgetf.report.document import rows_of
 from edgetf.report.progress import Reporter
 from edgetf.report.table import console, run_tables
 from edgetf.report.words import seconds
@@ -42,6 +44,7 @@ class Asked:
     fresh: bool
     allow_larger: bool
     teacher_outputs: str | None
+    require_measured: bool
     as_json: bool
 
 
@@ -74,7 +77,9 @@ def _compress(asked: Asked) -> int:
         return EXIT_FINE
     record = execute(plan, folder, asked.fresh, reporter)
     print_json(record) if asked.as_json else console().print(run_tables(record))
-    return exit_code_of_run(record)
+    if asked.require_measured:
+        say_unmeasured(rows_of(record))
+    return exit_code_of_run(record, asked.require_measured)
 
 
 def _headline(plan: Plan) -> str:

@@ -18,19 +18,25 @@ def print_json(document: Any) -> None:
     sys.stdout.write("\n")
 
 
-def exit_code_of_run(record: dict[str, Any]) -> int:
+def exit_code_of_run(record: dict[str, Any], require_measured: bool = False) -> int:
     """The same for a run's report: 1 only if no variant keeps the budget, or no rung the accuracy."""
-    code = exit_code_of([row for _, row in rows_of(record)])
+    rows = [row for _, row in rows_of(record)]
+    code = exit_code_of(rows)
+    if require_measured and code != ParityError.exit_code and any(row.unmeasured() for row in rows):
+        return EXIT_BUDGET_MISSED
     if code not in {EXIT_FINE, EXIT_BUDGET_MISSED}:
         return code
     return EXIT_BUDGET_MISSED if record["verdict"] == "fail" else EXIT_FINE
 
 
-def exit_code_of(rows: Sequence[DeviceRow]) -> int:
-    """5 if a result is wrong, 1 if a budget is missed, 4 if nothing could be measured, else 0."""
+def exit_code_of(rows: Sequence[DeviceRow], require_measured: bool = False) -> int:
+    """5 if a result is wrong, 1 if a budget is missed, 4 if nothing could be measured, else 0.
+
+    Where measuring is required, a device or a bound that was not measured counts as missed.
+    """
     if any(row.problems for row in rows):
         return ParityError.exit_code
-    if any(row.verdict == "fail" for row in rows):
+    if any(row.verdict == "fail" or (require_measured and row.unmeasured()) for row in rows):
         return EXIT_BUDGET_MISSED
     if rows and all(row.how in AWAY for row in rows):
         return DeviceError.exit_code

@@ -6,17 +6,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 from edgetf.commands.output import exit_code_of, print_json
+from edgetf.commands.reports import Reports
 from edgetf.core.artifact import Artifact, open_verified
 from edgetf.core.budget import overall, parse_budget, task_problems
 from edgetf.core.device import load_device
 from edgetf.core.errors import ConfigError
-from edgetf.core.files import guard_disk
 from edgetf.core.made import made_with
 from edgetf.core.task_names import CLASSIFICATION
-from edgetf.report.junit import junit as to_junit
 from edgetf.report.markdown import rows_markdown
 from edgetf.report.progress import Reporter
-from edgetf.report.table import add_device_row, console, device_table
+from edgetf.report.table import console, device_table
 from edgetf.tasks import task_of
 from edgetf.tasks.task import Task
 from edgetf.validation.validate import DeviceRow, Settings, find_reference, validate
@@ -28,11 +27,10 @@ def validate_command(
     budget_words: list[str],
     reference_folder: Path | None,
     timing: tuple[int, int, list[int]],
-    junit: Path | None,
-    markdown: Path | None,
-    as_json: bool,
+    reports: Reports,
 ) -> int:
     """Measure on every device, print, write the reports, and say by the exit code how it went."""
+    reports.check()
     budget = parse_budget(budget_words)
     profiles = [load_device(device) for device in devices]
     artifact = open_verified(folder)
@@ -52,10 +50,9 @@ def validate_command(
     if not budget:
         reporter.say("no --budget given: only correctness is judged")
     named = [(artifact.manifest.name, row) for row in rows]
-    for path, text in ((junit, to_junit(named)), (markdown, rows_markdown(named, task))):
-        if path is not None:
-            write_report(path, text)
-    if as_json:
+    verdict = overall([row.verdict for row in rows])
+    reports.write(f"edgetf {artifact.manifest.name}", verdict, named, task, rows_markdown(named, task))
+    if reports.as_json:
         print_json(
             {
                 "schema": 1,
@@ -63,20 +60,18 @@ def validate_command(
                 "name": artifact.manifest.name,
                 "made": made_with("onnxruntime", "ai-edge-litert", "tokenizers", "numpy"),
                 "budget": budget,
-                "verdict": overall([row.verdict for row in rows]),
+                "require_measured": reports.require_measured,
+                "verdict": verdict,
                 "devices": [asdict(row) for row in rows],
             }
         )
     else:
-        table = device_table(task)
-        for name, row in named:
-            add_device_row(table, name, row, task)
         out = console()
-        out.print(table)
+        out.print(device_table(named, task))
         for row in rows:
             for why in row.why:
                 out.print(f"{row.device}: {why}", markup=False, highlight=False)
-    return exit_code_of(rows)
+    return exit_code_of(rows, reports.require_measured)
 
 
 def _task(artifact: Artifact, budget: dict[str, float]) -> Task:
@@ -90,16 +85,3 @@ def _task(artifact: Artifact, budget: dict[str, float]) -> Task:
     if problems:
         raise ConfigError(problems)
     return task_of(name)
-
-
-def write_report(path: Path, text: str) -> None:
-    """Write a report file.
-
-    Raises:
-        ConfigError: its folder does not exist.
-    """
-    try:
-        with guard_disk(path):
-            path.write_text(text, encoding="utf-8")
-    except (FileNotFoundError, IsADirectoryError):
-        raise ConfigError(f"{path}: cannot be written; give a file in a folder that exists") from None

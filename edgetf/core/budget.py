@@ -10,15 +10,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal
+from typing import Any, Literal
 
 from edgetf.core.errors import ConfigError, near_match
 from edgetf.core.task_names import TaskName
 
 Verdict = Literal["pass", "fail", "not_measured"]
 
-ANY_UPPER = ("latency_p50_ms", "latency_p90_ms", "size_mib", "peak_rss_mib")
+ANY_UPPER = ("latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "instructions_ratio", "size_mib", "peak_rss_mib")
 ANY_LOWER = ("speedup", "size_ratio", "provider_share")
+TIMED = ("latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "speedup")  # judged by edgetf.validation.latency_gate
 TASK_UPPER: dict[TaskName, tuple[str, ...]] = {
     "sequence_classification": ("accuracy_drop",),
     "regression": ("pearson_drop", "mse", "rmse"),
@@ -40,18 +41,24 @@ def _once(keys: Iterable[str]) -> tuple[str, ...]:
 UPPER_BOUNDS = _once([*chain(*TASK_UPPER.values()), *ANY_UPPER])
 LOWER_BOUNDS = _once([*chain(*TASK_LOWER.values()), *ANY_LOWER])
 BUDGET_KEYS = UPPER_BOUNDS + LOWER_BOUNDS
+_NONE: Mapping[str, str] = {}
 _FRACTIONS = {*chain(*TASK_UPPER.values(), *TASK_LOWER.values()), "provider_share"} - {"mse", "rmse"}
 
 
 @dataclass(frozen=True)
 class Check:
-    """One budget line held against one measured value."""
+    """One budget line held against one measured value.
+
+    `noise` stands beside what was timed: the 95 % interval `ci95`, the noise `floor` as a share of the value, and
+    whether the bound lies `within` the two.
+    """
 
     key: str
     limit: float
     value: float | None
     verdict: Verdict
     why: str
+    noise: dict[str, Any] | None = None
 
 
 def parse_budget(pairs: Sequence[str]) -> dict[str, float]:
@@ -107,20 +114,38 @@ def task_problems(budget: Mapping[str, float], task: TaskName, place: str = "--b
     return [f"{place}{key}: not measured for {task}; allowed: {', '.join(own)}" for key in strange]
 
 
-def check_budget(budget: Mapping[str, float], values: Mapping[str, float | None], missing: str) -> list[Check]:
-    """Hold each budget line against the measured values; `missing` says why an absent one was not measured."""
+def check_budget(
+    budget: Mapping[str, float], values: Mapping[str, float | None], missing: str, reasons: Mapping[str, str] = _NONE
+) -> list[Check]:
+    """Hold each budget line against the measured values, strictly.
+
+    Why an absent one was not measured is in `reasons`, or else `missing`.
+    """
     checks = []
     for key, limit in budget.items():
         value = values.get(key)
         if value is None:
-            checks.append(Check(key, limit, None, "not_measured", f"{key}: not measured ({missing})"))
+            checks.append(not_measured(key, limit, reasons.get(key, missing)))
             continue
         kept = value <= limit if key in UPPER_BOUNDS else value >= limit
-        relation = "<=" if key in UPPER_BOUNDS else ">="
         word = "kept" if kept else "missed"
-        why = f"{key}: {value:.4g}, wanted {relation} {limit:g}: {word}"
+        why = f"{key}: {value:.4g}, wanted {relation(key)} {limit:g}: {word}"
         checks.append(Check(key, limit, value, "pass" if kept else "fail", why))
     return checks
+
+
+def not_measured(key: str, limit: float, reason: str) -> Check:
+    """A line without a value, which is neither kept nor missed."""
+    return Check(key, limit, None, "not_measured", f"{key}: not measured ({reason})")
+
+
+def relation(key: str) -> str:
+    """How a value stands to its bound where it is kept.
+
+    >>> relation("size_mib"), relation("speedup")
+    ('<=', '>=')
+    """
+    return "<=" if key in UPPER_BOUNDS else ">="
 
 
 def overall(verdicts: Sequence[Verdict]) -> Verdict:

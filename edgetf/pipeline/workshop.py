@@ -14,6 +14,7 @@ from edgetf.config.quantization import QatConfig, QuantizeConfig
 from edgetf.config.stages import DistillConfig, ExportConfig, FinetuneConfig, PruneConfig, VocabularyConfig
 from edgetf.config.training import VECTORS_ONLY
 from edgetf.core.artifact import Artifact, Spec, key_of
+from edgetf.core.budget import TIMED
 from edgetf.core.device import DeviceProfile, load_device
 from edgetf.core.errors import ConfigError, needs
 from edgetf.core.files import file_sha256
@@ -290,6 +291,7 @@ class Workshop:
             "devices": [profile.model_dump() for profile in profiles],
             "settings": vars(self.settings()),
             "machine": machine(),
+            "timed": {key: limit for key, limit in recipe.budget.items() if key in TIMED},  # may ask for a second run
         }
         write = partial(
             deliver_variant, exported, self.reference, profiles, self.settings(), recipe, made_by,

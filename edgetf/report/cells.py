@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from edgetf.core.metrics import Metric, find_metric
@@ -19,6 +20,7 @@ from edgetf.report.words import (
     with_interval,
 )
 from edgetf.tasks.task import Task
+from edgetf.validation.validate import DeviceRow
 
 COST_COLUMNS = ("variant", "parameters", "MACs", "size", "p50", "speed-up (95 %)")
 
@@ -83,6 +85,33 @@ def counted_cells(own: dict[str, Any], teacher: dict[str, Any]) -> tuple[str, st
         for name, show in (("params", millions), ("macs", millions), ("size_bytes", mebibytes))
     )
     return params, macs, size
+
+
+def latency_cell(row: DeviceRow, value: float | None) -> str:
+    """Milliseconds of a device row: never of an emulated processor, and predicted ones by that name."""
+    if row.how == "emulated":
+        return milliseconds(None)
+    return milliseconds(value) + (" predicted" if row.how == "predicted" and value is not None else "")
+
+
+def device_cell(row: DeviceRow) -> str:
+    """A device, with how its numbers came about where they were not measured on it and its name does not say so.
+
+    >>> [device_cell(DeviceRow("raspberry_pi_4", how=how)) for how in ("measured", "predicted")]
+    ['raspberry_pi_4', 'raspberry_pi_4 (predicted)']
+    """
+    said = row.how in {"measured", "not_measured"} or row.how in row.device
+    return row.device if said else f"{row.device} ({row.how})"
+
+
+def instructions_cell(row: DeviceRow) -> str:
+    """The instructions of an inference, with the ratio to the reference's."""
+    return millions(row.instructions) + times_less(row.instructions, row.reference_instructions)
+
+
+def any_counted(rows: Sequence[tuple[str, DeviceRow]]) -> bool:
+    """Whether there is a row with an instruction count."""
+    return any(row.instructions is not None for _, row in rows)
 
 
 LADDER_COLUMNS = ("file", "scheme", "drop", "agreement", "p", "size", "latency", "quantized", "batch", "chosen")

@@ -9,18 +9,21 @@ from edgetf.core.metrics import Metric, find_metric
 from edgetf.report.cells import (
     COST_COLUMNS,
     LADDER_COLUMNS,
+    any_counted,
     cost_cells,
     family_cells,
     family_columns,
+    instructions_cell,
     ladder_cells,
     ladder_title,
+    latency_cell,
     stage_cells,
     stage_columns,
 )
 from edgetf.report.cost import remark_lines
 from edgetf.report.document import rows_of, task_of_run
 from edgetf.report.family import Member, members_of
-from edgetf.report.words import fraction, mebibytes, milliseconds, times, with_interval
+from edgetf.report.words import fraction, mebibytes, times, with_interval
 from edgetf.tasks.classification import TASK as CLASSIFICATION
 from edgetf.tasks.task import Task
 from edgetf.validation.validate import DeviceRow
@@ -28,17 +31,17 @@ from edgetf.validation.validate import DeviceRow
 
 def rows_markdown(rows: Sequence[tuple[str, DeviceRow]], task: Task = CLASSIFICATION) -> str:
     """A table with a line a variant × device, and under it why something failed or was not measured."""
-    lines = [
-        f"| variant | device | {task.headline} | drop | size | p50 | speed-up | verdict |",
-        "|--|--|--|--|--|--|--|--|",
-    ]
-    notes = []
+    counted = any_counted(rows)
+    columns = ["variant", "device", "how", task.headline, "drop", "size", "p50", "speed-up"]
+    columns += ["instructions", "verdict"] if counted else ["verdict"]
+    lines, notes = [_line(columns), f"|{'--|' * len(columns)}"], []
     for name, row in rows:
         metrics = [Metric.from_json(record) for record in row.metrics]
         cells = (
-            name, row.device, with_interval(find_metric(metrics, task.headline)),
+            name, row.device, row.how.replace("not_measured", "–"), with_interval(find_metric(metrics, task.headline)),
             fraction(find_metric(metrics, task.drop) if task.drop else None), mebibytes(row.size_bytes),
-            milliseconds(row.latency_p50_ms), times(row.speedup), row.verdict,
+            latency_cell(row, row.latency_p50_ms), times(row.speedup),
+            *([instructions_cell(row)] if counted else []), row.verdict,
         )  # fmt: skip
         lines.append(_line(cells))
         if row.verdict != "pass":

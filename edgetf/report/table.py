@@ -13,19 +13,23 @@ from edgetf.core.metrics import Metric, find_metric
 from edgetf.report.cells import (
     COST_COLUMNS,
     LADDER_COLUMNS,
+    any_counted,
     cost_cells,
+    device_cell,
     family_cells,
     family_columns,
     headline_of,
+    instructions_cell,
     ladder_cells,
     ladder_title,
+    latency_cell,
     stage_cells,
     stage_columns,
 )
 from edgetf.report.cost import remark_lines
 from edgetf.report.document import rows_of, task_of_run
 from edgetf.report.family import Member, members_of
-from edgetf.report.words import mebibytes, milliseconds, seconds, signed, times
+from edgetf.report.words import mebibytes, seconds, signed, times
 from edgetf.tasks.classification import TASK as CLASSIFICATION
 from edgetf.tasks.task import Task
 from edgetf.validation.validate import DeviceRow
@@ -62,45 +66,35 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], le
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
         justify: Literal["left", "right"] = "left" if number < left or column == "verdict" else "right"
-        table.add_column(column, justify=justify, no_wrap=number < left)  # a name that is cut short names nothing
+        whole = number < left or column == "verdict"  # a name that is cut short names nothing
+        table.add_column(column, justify=justify, no_wrap=whole)
     for row in rows:
         table.add_row(*(Text(cell, style=_STYLE.get(cell, "")) for cell in row))
     return table
 
 
-def device_table(task: Task = CLASSIFICATION) -> Table:
-    """The columns of a row a variant × device."""
-    table = Table(title="variants", title_justify="left")
-    for column in ("variant", "device", task.headline, "drop", "size", "p50", "p90", "speed-up", "peak RSS", "verdict"):
-        table.add_column(column, justify="left" if column in {"variant", "device", "verdict"} else "right")
-    return table
+def device_table(rows: Sequence[tuple[str, DeviceRow]], task: Task = CLASSIFICATION) -> Table:
+    """A row a variant × device."""
+    counted = any_counted(rows)
+    columns = ["variant", "device", task.headline, "drop", "size", "p50", "p90", "speed-up", "peak RSS"]
+    columns += ["instructions", "verdict"] if counted else ["verdict"]
+    return _table("variants", columns, (_device_cells(name, row, task, counted) for name, row in rows), left=2)
 
 
-def add_device_row(table: Table, name: str, row: DeviceRow, task: Task = CLASSIFICATION) -> None:
+def _device_cells(name: str, row: DeviceRow, task: Task, counted: bool) -> tuple[str, ...]:
     """One variant on one device."""
     metrics = [Metric.from_json(record) for record in row.metrics]
     drop = find_metric(metrics, task.drop) if task.drop else None
-    table.add_row(
-        Text(name),
-        Text(row.device),
-        headline_of(row.metrics, task),
-        signed(drop),
-        mebibytes(row.size_bytes),
-        milliseconds(row.latency_p50_ms),
-        milliseconds(row.latency_p90_ms),
-        times(row.speedup),
-        mebibytes(row.peak_rss_bytes),
-        Text(row.verdict, style=_STYLE[row.verdict]),
-    )
+    return (
+        name, device_cell(row), headline_of(row.metrics, task), signed(drop), mebibytes(row.size_bytes),
+        latency_cell(row, row.latency_p50_ms), latency_cell(row, row.latency_p90_ms), times(row.speedup),
+        mebibytes(row.peak_rss_bytes), *([instructions_cell(row)] if counted else []), row.verdict,
+    )  # fmt: skip
 
 
 def variant_table(record: dict[str, Any]) -> Table:
     """All variants of a report."""
-    task = task_of_run(record)
-    table = device_table(task)
-    for name, row in rows_of(record):
-        add_device_row(table, name, row, task)
-    return table
+    return device_table(rows_of(record), task_of_run(record))
 
 
 def _summary(record: dict[str, Any]) -> Text:
@@ -122,4 +116,4 @@ def _summary(record: dict[str, Any]) -> Text:
 def console() -> Console:
     """stdout, wide enough for the tables where it is not a terminal."""
     made = Console()
-    return made if made.is_terminal else Console(width=140)
+    return made if made.is_terminal else Console(width=160)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgetf.core.artifact import Artifact, open_verified
-from edgetf.core.budget import Verdict, check_budget, overall
+from edgetf.core.budget import TIMED, Verdict, check_budget, overall
 from edgetf.core.device import DeviceProfile
 from edgetf.core.errors import ArtifactError, DeviceError
 from edgetf.core.metrics import Metric
@@ -19,6 +21,7 @@ from edgetf.predict.forecast import forecast
 from edgetf.runtime.model import Model
 from edgetf.targets import side
 from edgetf.targets.target import Target, Tick, open_target
+from edgetf.validation import latency_gate
 from edgetf.validation.evaluation import Evaluation, read_evaluation
 from edgetf.validation.fallback import fallback_problem, provider_share
 from edgetf.validation.golden import GOLDEN, deployable_model, golden_of, runtime_logits, same_file_parity
@@ -44,6 +47,8 @@ APART = {  # backends whose files are not timed beside the reference
     "torch_cuda": "torch_cuda runs on a GPU, the teacher's fp32 ONNX file on the CPU",
 }
 SIMULATED = "this processor computes the scheme in float, so that its milliseconds say nothing"
+EMULATED = "an emulated processor has no milliseconds; bound instructions_ratio instead"
+UNCOUNTED = "instructions are counted on emulated devices only"
 NO_REFERENCE = "the teacher's fp32 ONNX folder is not beside this one; give it with --reference"
 
 
@@ -68,11 +73,13 @@ class DeviceRow:
     alone: str | None = None  # why it was timed without its reference
     trusted: bool | None = None
     doubts: list[str] = field(default_factory=list)  # why it is not trusted, each with its remedy
+    retries: list[dict[str, Any]] = field(default_factory=list)  # why it was timed again, and what each run gave
     lengths: list[dict[str, Any]] = field(default_factory=list)  # the same at other numbers of tokens
     load_ms: float | None = None
     first_ms: float | None = None
     peak_rss_bytes: int | None = None
-    instructions: int | None = None
+    instructions: int | None = None  # that an inference executes under emulation
+    reference_instructions: int | None = None
     predicted: dict[str, Any] | None = None  # latency_p50_ms and interval95_ms by the device's fit, where it is away
     machine: dict[str, Any] = field(default_factory=dict)
     conditions: dict[str, Any] = field(default_factory=dict)  # clock, temperature, other work … while it was timed
@@ -80,9 +87,17 @@ class DeviceRow:
     checks: list[dict[str, Any]] = field(default_factory=list)
     size_bytes: int | None = None
     reference_size_bytes: int | None = None
+    measured_at: str | None = None  # ISO 8601, UTC
+    seconds: float | None = None  # that validating took
     problems: list[str] = field(default_factory=list)  # what makes the result wrong, whatever the budget
     verdict: Verdict = "not_measured"
     why: list[str] = field(default_factory=list)
+
+    def unmeasured(self) -> list[str]:
+        """Why the device, or else a bound of the budget, was not measured."""
+        if self.how == "not_measured":
+            return self.why
+        return [check["why"] for check in self.checks if check["verdict"] == "not_measured"]
 
 
 def find_reference(artifact: Artifact, given: Path | None = None) -> Artifact | None:
@@ -120,7 +135,9 @@ def validate(
             raise DeviceError(unavailable)
         target = open_target(device)
         row.how = target.how
-        _measure(row, model, artifact, device, reference, settings, target, tick)
+        row.measured_at, started = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
+        _measure(row, model, artifact, device, reference, budget, settings, target, tick)
+        row.seconds = round(time.monotonic() - started, 2)
     except DeviceError as error:
         row = DeviceRow(device=device.name, threads=settings.threads, how="not_measured")
         row.why = [f"not measured: {error}"]
@@ -138,7 +155,7 @@ def _predict(row: DeviceRow, path: Path, device: DeviceProfile, seq_len: int) ->
 
 def _measure(
     row: DeviceRow, model: Model, artifact: Artifact, device: DeviceProfile, reference: Artifact | None,
-    settings: Settings, target: Target, tick: Tick | None,
+    budget: Mapping[str, float], settings: Settings, target: Target, tick: Tick | None,
 ) -> None:  # fmt: skip
     """Fill the row.
 
@@ -157,7 +174,7 @@ def _measure(
     if support is not None and support.how == "simulated":
         row.how = "simulated"
     else:
-        _measure_latency(row, model, artifact, reference, settings, target)
+        _measure_latency(row, model, artifact, reference, budget, settings, target)
     row.size_bytes = artifact.manifest.size_bytes
     row.reference_size_bytes = reference.manifest.size_bytes if reference else None
 
@@ -198,8 +215,15 @@ def _measure_accuracy(
 
 
 def _measure_latency(
-    row: DeviceRow, model: Model, artifact: Artifact, reference: Artifact | None, settings: Settings, target: Target
+    row: DeviceRow,
+    model: Model,
+    artifact: Artifact,
+    reference: Artifact | None,
+    budget: Mapping[str, float],
+    settings: Settings,
+    target: Target,
 ) -> None:
+    """Time the variant in turns with its reference; once more where that leaves a bound of the budget open."""
     if model.backend in APART and reference is not None:
         reference, row.alone = None, APART[model.backend]  # no comparison
     models = [model]
@@ -214,12 +238,35 @@ def _measure_latency(
         "seconds": settings.seconds,
         "text": max(golden_of(artifact).texts, key=len) if (artifact.path / GOLDEN).is_file() else "",
     }
-    answer = target.ask({**request, "seq_len": settings.seq_len or model.max_length})
+    request["seq_len"] = settings.seq_len or model.max_length
+    first = target.ask(request)
+    _take_timings(row, first, reference)
+    reasons = latency_gate.reasons_to_retry(budget, _readings(row), row.doubts)
+    if reasons:
+        samples = latency_gate.samples_of_retry(row.n, budget)
+        second = target.ask({**request, "samples": samples, "seconds": 0.0})  # so many, however long they take
+        runs = [replace(row), replace(row)]
+        _take_timings(runs[1], second, reference)
+        kept = latency_gate.run_to_keep(runs[0].trusted, runs[1].trusted)
+        both = latency_gate.pooled(first, second)
+        _take_timings(row, {"first": first, "second": second, "both": both}[kept], reference)
+        row.retries.append({"why": reasons, "kept": kept, "runs": [_run_of(run) for run in runs]})
+    more = {*settings.more_lens, *(artifact.spec.details.get("lengths") or ())} - {row.seq_len}
+    row.lengths = [asdict(timing_of(target.ask({**request, "seq_len": length}))) for length in sorted(more)]
+
+
+def _run_of(row: DeviceRow) -> dict[str, Any]:
+    """What a retry keeps of each run."""
+    return {name: getattr(row, name) for name in ("n", "latency_p50_ms", "speedup", "speedup_ci95", "doubts")}
+
+
+def _take_timings(row: DeviceRow, answer: dict[str, Any], reference: Artifact | None) -> None:
+    """Put down what a runner timed: the variant first, then its reference."""
     taken = timing_of(answer)
-    own = answer["samples_ms"][0]
-    row.backend, row.machine = answer["backends"][0], answer["machine"]
-    row.machine["load_average"], row.conditions = answer["load_average"], answer["conditions"]
-    row.seq_len, row.n, row.samples_ms = taken.seq_len, taken.n, [round(value, 4) for value in own]
+    row.backend, row.machine = answer["backends"][0], {**answer["machine"], "load_average": answer["load_average"]}
+    row.conditions = answer["conditions"]
+    row.seq_len, row.n = taken.seq_len, taken.n
+    row.samples_ms = [round(value, 4) for value in answer["samples_ms"][0]]
     row.latency_p50_ms, row.latency_p90_ms = taken.latency_p50_ms, taken.latency_p90_ms
     row.latency_p99_ms, row.latency_p50_ci95_ms = taken.latency_p99_ms, taken.latency_p50_ci95_ms
     row.doubts, row.trusted = taken.doubts, not taken.doubts
@@ -227,33 +274,47 @@ def _measure_latency(
         others = {"latency_p50_ms": taken.reference_p50_ms, "n": len(answer["samples_ms"][1])}
         row.reference = {"name": reference.manifest.name, **others}
         row.speedup, row.speedup_ci95 = taken.speedup, taken.speedup_ci95
-    more = {*settings.more_lens, *(artifact.spec.details.get("lengths") or ())} - {row.seq_len}
-    row.lengths = [asdict(timing_of(target.ask({**request, "seq_len": length}))) for length in sorted(more)]
+
+
+def _readings(row: DeviceRow) -> dict[str, latency_gate.Reading]:
+    """The timed values of a row, with their intervals; none where nothing was timed on the device itself."""
+    values = {key: getattr(row, key) if row.how == "measured" else None for key in TIMED}
+    return latency_gate.readings(row.samples_ms, values, row.speedup_ci95)
+
+
+def _reasons(row: DeviceRow) -> dict[str, str]:
+    """Why a row has no value for a bound, where it is not for want of a reference."""
+    reasons = {"speedup": row.alone} if row.alone else {}
+    untimed = {"simulated": SIMULATED, "emulated": EMULATED}.get(row.how)
+    if untimed is not None:
+        reasons |= dict.fromkeys(TIMED, untimed)
+    if row.instructions is None:
+        reasons["instructions_ratio"] = UNCOUNTED
+    return reasons
 
 
 def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
     """The row with its checks, verdict and reasons for this budget; measures nothing."""
     if row.how in AWAY:
         reason = row.why[0].removeprefix("not measured: ")
-        by_key = {key: _predicted(row) if key == "latency_p50_ms" else None for key in budget}
-        checks = [check_budget({key: limit}, {}, by_key[key] or reason)[0] for key, limit in budget.items()]
-        why = row.why[:1] + [words for words in [_predicted(row)] if words]
-        return replace(row, checks=[vars(check) for check in checks], why=why)
+        said = _predicted(row)
+        away = check_budget(budget, {}, reason, {"latency_p50_ms": said} if said else {})
+        return replace(row, checks=[vars(check) for check in away], why=[row.why[0], *([said] if said else [])])
     values: dict[str, float | None] = {record["name"]: record["value"] for record in row.metrics}
     size, reference = row.size_bytes, row.reference_size_bytes
+    counted, of = row.instructions, row.reference_instructions
     values |= {
-        "latency_p50_ms": row.latency_p50_ms,
-        "latency_p90_ms": row.latency_p90_ms,
-        "speedup": row.speedup,
+        "instructions_ratio": counted / of if counted and of else None,
         "provider_share": provider_share(row.backend),
         "size_mib": size / MIB if size else None,
         "size_ratio": reference / size if reference and size else None,
         "peak_rss_mib": row.peak_rss_bytes / MIB if row.peak_rss_bytes else None,
     }
-    simulated = row.how == "simulated"
-    checks = check_budget(budget, values, SIMULATED if simulated else row.alone or NO_REFERENCE)
+    timed = latency_gate.timed_checks(budget, _readings(row), row.doubts, len(row.retries))
+    strict = check_budget(budget, values, NO_REFERENCE, _reasons(row))
+    checks = [timed.get(check.key, check) for check in strict]
     why = row.problems + [check.why for check in checks]
-    if simulated:
+    if row.how == "simulated":
         why.append(f"simulated: {SIMULATED}")
     elif row.alone and "speedup" not in budget:
         why.append(f"speedup: not measured ({row.alone})")

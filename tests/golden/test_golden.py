@@ -50,7 +50,7 @@ def test_junit(report: dict[str, Any]) -> None:
 
 
 def test_tables(report: dict[str, Any]) -> None:
-    console = Console(width=140, record=True, file=io.StringIO(), color_system=None)
+    console = Console(width=160, record=True, file=io.StringIO(), color_system=None)
     console.print(run_tables(report))
     assert_golden("tables.txt", "\n".join(line.rstrip() for line in console.export_text().splitlines()) + "\n")
 

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from conftest import Cli
+from command_lines import parsed
 
 from edgetf.config.load import load_recipe, recipe_names
 from edgetf.core.device import device_names
@@ -31,28 +31,15 @@ COMMANDS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def options(cli: Cli) -> dict[str, str]:
-    """The help text of each command."""
-    names = ["compress", "validate", "bench", "predict", "infer", "recipes", "devices", "inspect", "report", "doctor"]
-    names.append("bundle")
-    return {name: cli(name, "--help").stdout for name in names}
-
-
 @pytest.mark.parametrize("words", COMMANDS)
-def test_shown_command_is_there(words: list[str], options: dict[str, str]) -> None:
-    command, rest = words[1], words[2:]
-    assert command in options
-    for word in rest:
-        if word.startswith("--"):
-            assert word in options[command]
-    if "--device" in rest:
-        assert rest[rest.index("--device") + 1] in device_names()
-    if command == "compress":
-        recipe = next(word.removeprefix("recipe=") for word in rest if word.startswith("recipe="))
+def test_shown_command_is_there(words: list[str]) -> None:
+    name, values = parsed(words[1:])
+    named = values.get("device") or []
+    assert set([named] if isinstance(named, str) else named) <= set(device_names())
+    if name == "compress":
+        recipe = next(word.removeprefix("recipe=") for word in values["words"] if word.startswith("recipe="))
         if recipe in recipe_names():
-            overrides = [word for word in rest if "=" in word and not word.startswith(("recipe=", "--"))]
-            load_recipe(recipe, overrides)
+            load_recipe(recipe, [word for word in values["words"] if not word.startswith("recipe=")])
 
 
 def test_readme_shows_commands() -> None:

@@ -83,7 +83,7 @@ def test_markdown_has_a_table_for_each(report: dict[str, Any]) -> None:
 
 
 def test_the_terminal_cuts_no_name(report: dict[str, Any]) -> None:
-    console = Console(width=140, record=True, color_system=None)
+    console = Console(width=160, record=True, color_system=None)
     console.print(run_tables(report))
     shown = console.export_text()
     assert "onnx-smooth-dynamic-float-16" in shown and "…" not in shown

@@ -19,7 +19,7 @@ from edgetf.report.cost import Counted
 from edgetf.report.document import StageResult, VariantResult, _overall, document, rows_of
 from edgetf.report.family import members_of
 from edgetf.report.markdown import rows_markdown, run_markdown
-from edgetf.report.table import add_device_row, device_table, run_tables
+from edgetf.report.table import device_table, run_tables
 from edgetf.validation.validate import DeviceRow, judged
 
 METRICS = [
@@ -64,6 +64,11 @@ def fast(p50: float, **fields: Any) -> DeviceRow:
 
 FAILING = judged(replace(ROW, speedup=2.0), {"speedup": 4})
 UNMEASURED = judged(AWAY, {"speedup": 4})
+DOUBTED = judged(replace(ROW, doubts=["other work takes 2 of 2 cores; end it"]), {"speedup": 4})
+COUNTED, GROWN = (
+    judged(DeviceRow("emulated_a72", how="emulated", size_bytes=size), {"speedup": 4, "size_mib": 1})
+    for size in (1 << 20, 2 << 20)
+)
 WRONG = judged(replace(ROW, problems=["parity: moved"]), {"speedup": 4})
 
 
@@ -80,9 +85,16 @@ WRONG = judged(replace(ROW, problems=["parity: moved"]), {"speedup": 4})
         ([[UNMEASURED], [UNMEASURED]], ("not_measured", None)),
         ([[UNMEASURED], [FAILING]], ("fail", None)),
         ([], ("not_measured", None)),
+        ([[fast(1), COUNTED]], ("pass", "v0")),
+        ([[fast(1), GROWN]], ("fail", None)),
+        ([[COUNTED]], ("not_measured", None)),
+        ([[DOUBTED], [FAILING]], ("not_measured", None)),
+        ([[DOUBTED], [fast(1)]], ("pass", "v1")),
     ],
     ids=["fastest", "one passes", "all fail", "one is wrong", "fails on one device", "slowest device counts",
-         "out of reach", "nothing measured", "fail outweighs", "no variants"],
+         "out of reach", "nothing measured", "fail outweighs", "no variants",
+         "emulated has no speed-up", "fails where emulated", "speed-up nowhere",
+         "in doubt", "in doubt beside one that passes"],
 )  # fmt: skip
 def test_the_run_passes_with_the_fastest_variant_that_keeps_its_budget(
     variants: list[list[DeviceRow]], wanted: tuple[str, str | None]
@@ -148,8 +160,7 @@ def test_tables_show_every_stage_and_variant_with_its_numbers(record: dict[str, 
 
 
 def test_what_was_not_measured_is_a_dash_and_never_0() -> None:
-    table = device_table()
-    add_device_row(table, "onnx-fp32", UNMEASURED)
+    table = device_table([("onnx-fp32", UNMEASURED)])
     line = next(line for line in rendered(table).splitlines() if "board" in line)
     assert line.count("–") == 7
     assert "0" not in line
@@ -157,17 +168,15 @@ def test_what_was_not_measured_is_a_dash_and_never_0() -> None:
 
 def test_a_device_table_shows_names_as_they_are() -> None:
     """A folder may be called like a markup tag."""
-    table = device_table()
-    add_device_row(table, "[bold]", ROW)
-    assert "[bold]" in rendered(table)
+    assert "[bold]" in rendered(device_table([("[bold]", ROW)]))
 
 
 def test_markdown_has_a_row_a_variant_and_device() -> None:
     text = rows_markdown([("onnx-fp32", fast(2)), ("onnx-fp32", UNMEASURED)])
     lines = text.splitlines()
-    assert lines[2] == "| onnx-fp32 | host | 0.950 ± 0.040 | 0.0123 | 10.0 MiB | 2.00 ms | 4.50 × | pass |"
-    assert lines[3] == "| onnx-fp32 | board | – | – | – | – | – | not_measured |"
-    assert {line.count("|") for line in lines if line.startswith("|")} == {9}
+    assert lines[2] == "| onnx-fp32 | host | measured | 0.950 ± 0.040 | 0.0123 | 10.0 MiB | 2.00 ms | 4.50 × | pass |"
+    assert lines[3] == "| onnx-fp32 | board | – | – | – | – | – | – | not_measured |"
+    assert {line.count("|") for line in lines if line.startswith("|")} == {10}
 
 
 def test_markdown_says_below_why_something_failed() -> None:
@@ -182,7 +191,12 @@ def test_markdown_says_below_why_something_failed() -> None:
 def test_markdown_of_a_run_names_verdict_stages_and_commit(record: dict[str, Any]) -> None:
     text = run_markdown(record)
     assert text.startswith("# quickstart: pass\n")
-    for words in ("| distill |", "| quantize |", "| onnx-w8a8_dynamic | host |", "edgetf 0.1.0, commit abc."):
+    for words in (
+        "| distill |",
+        "| quantize |",
+        "| onnx-w8a8_dynamic | host | measured |",
+        "edgetf 0.1.0, commit abc.",
+    ):
         assert words in text, words
 
 

@@ -1,0 +1,1 @@
+"""Ready-made workflows for a CI that measures."""
