@@ -15,7 +15,12 @@ class ShowGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See `click.Command.parse_args`."""
-        named = next((word for word in args if not word.startswith("-")), None)
-        if named not in self.commands and args[:1] not in ([word] for word in _HELP):
-            args = [DEFAULT, *args]
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, self._named(args))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """See `click.Group.resolve_command`."""
+        return super().resolve_command(ctx, self._named(args))
+
+    def _named(self, args: list[str]) -> list[str]:
+        first = next((word for word in args if not word.startswith("-")), None)
+        return args if first in self.commands or args[:1] in ([word] for word in _HELP) else [DEFAULT, *args]
