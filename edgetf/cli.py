@@ -134,6 +134,22 @@ def bench(
 
 
 @app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL|ARTIFACT", help="A variant's folder, or a model file.")],
+    device: Annotated[str, typer.Option(help="A device profile; it need not be at hand.")] = "host",
+    seq_len: Annotated[
+        list[int] | None, typer.Option(min=2, help="Tokens of the input; repeatable. Default: what the model takes.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: the profile's.")] = None,
+    json: Json = False,
+) -> None:
+    """Latency of a file on a device that is away: predicted, with an interval."""
+    from edgetf.commands.predict import predict_command
+
+    raise typer.Exit(predict_command(model, device, seq_len or [], threads, json))
+
+
+@app.command()
 def bundle(
     artifact: Annotated[Path, typer.Argument(help="A variant's folder.")],
     device: Annotated[str, typer.Option(help="A device profile.")],
@@ -168,7 +184,9 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Show one.")] = None
     raise typer.Exit(recipes_command(name, json))
 
 
-devices = typer.Typer(cls=ShowGroup, help="List the device profiles, show one, or add a board.")
+devices = typer.Typer(
+    cls=ShowGroup, help="List the device profiles, show one (devices NAME), add a board, or calibrate one for predict."
+)
 app.add_typer(devices, name="devices")
 
 
@@ -228,6 +246,18 @@ def setup(
     from edgetf.commands.targets import setup_command
 
     raise typer.Exit(setup_command(name, json))
+
+
+@devices.command("calibrate")
+def devices_calibrate(
+    name: Annotated[str, typer.Argument(help="A device profile.")],
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: the profile's.")] = None,
+    json: Json = False,
+) -> None:
+    """Time a dozen probe models on a device, and fit what `edgetf predict` predicts by."""
+    from edgetf.commands.calibrate import calibrate_command
+
+    raise typer.Exit(calibrate_command(name, threads, json))
 
 
 @app.command()

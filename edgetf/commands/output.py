@@ -9,7 +9,7 @@ from typing import Any
 
 from edgetf.core.errors import EXIT_BUDGET_MISSED, EXIT_FINE, DeviceError, ParityError
 from edgetf.report.document import rows_of
-from edgetf.validation.validate import DeviceRow
+from edgetf.validation.validate import AWAY, DeviceRow
 
 
 def print_json(document: Any) -> None:
@@ -38,6 +38,6 @@ def exit_code_of(rows: Sequence[DeviceRow], require_measured: bool = False) -> i
         return ParityError.exit_code
     if any(row.verdict == "fail" or (require_measured and row.unmeasured()) for row in rows):
         return EXIT_BUDGET_MISSED
-    if rows and all(row.how == "not_measured" for row in rows):
+    if rows and all(row.how in AWAY for row in rows):
         return DeviceError.exit_code
     return EXIT_FINE

@@ -47,7 +47,7 @@ def validate_command(
                 reporter.update(done, total, "evaluation rows")
 
             rows.append(validate(artifact, profile, reference, budget, settings, tick))
-        if rows[-1].how == "not_measured":
+        if rows[-1].how in ("not_measured", "predicted"):
             reporter.say(f"edgetf: {profile.name}: {rows[-1].why[0]}")
     if not budget:
         reporter.say("no --budget given: only correctness is judged")

@@ -15,6 +15,11 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 
 
+def is_there(extra: str) -> bool:
+    """Whether every package of an extra is installed; imports none."""
+    return all(find_spec(module) is not None for module in MODULES[extra])
+
+
 def require(extras: Sequence[str]) -> None:
     """Look whether the packages of these extras are there, without importing them.
 

@@ -23,7 +23,7 @@ from edgetf.stages.context import Context
 from edgetf.tasks import task_of
 from edgetf.validation.evaluation import Evaluation, write_evaluation
 from edgetf.validation.golden import deployable_model, runtime_logits
-from edgetf.validation.validate import DeviceRow, Settings, judged, row_from_json, validate
+from edgetf.validation.validate import AWAY, DeviceRow, Settings, judged, row_from_json, validate
 
 ROWS = "validation.json"
 REFERENCE = "../teacher-onnx-fp32"
@@ -71,7 +71,7 @@ def deliver_variant(
 
         # the bounds on time say whether a second timing is worth it; rows are kept unjudged, as other bounds may change
         rows.append(judged(validate(exported, device, reference, recipe.budget, settings, tick), {}))
-    measured = next((row for row in rows if row.how != "not_measured"), None)
+    measured = next((row for row in rows if row.how not in AWAY), None)
     metrics = [Metric.from_json(record) for record in measured.metrics] if measured else []
     spec = _describe(out, exported, rows, metrics)
     spec = replace(spec, details={**spec.details, "reference": REFERENCE})

@@ -32,7 +32,7 @@ from edgetf.pipeline.settings import quantization
 from edgetf.pipeline.store import Made, Store
 from edgetf.report.progress import Reporter
 from edgetf.stages.context import Context
-from edgetf.stages.deployment import Deployment
+from edgetf.stages.deployment import Deployment, away_by_fit
 from edgetf.validation.validate import Settings
 
 TORCH = ("torch", "transformers", "accelerate", "tokenizers")
@@ -124,8 +124,11 @@ class Workshop:
         context = self.context if seed is None else self.context.with_seed(seed)
         config = {**self._stage_config(stage, first), "seed": context.recipe.seed}
         if isinstance(stage, PruneConfig) and stage.target:
-            by_time = stage.target.unit == "speedup"
-            config["deployment"] = {**deployment.record(), "machine": machine() if by_time else None}
+            timed_here = stage.target.unit == "speedup" and deployment.away is None
+            if timed_here and not any(device.here for device in self.devices):
+                name = self.devices[0].name
+                self.reporter.say(f"prune: timed here, as {name} has no latency fit: edgetf devices calibrate {name}")
+            config["deployment"] = {**deployment.record(), "machine": machine() if timed_here else None}
         parents = [source, *([dense] if dense else [])]
         if not isinstance(stage, FinetuneConfig):
             parents += _teachers(context)
@@ -174,7 +177,7 @@ class Workshop:
         return config
 
     def _deployment(self) -> Deployment:
-        """What a search by latency measures: the first format in its last scheme, as it will be validated."""
+        """What a search by latency goes by: the first format in its last scheme, as it will be validated."""
         recipe, asked = self.plan.recipe, self.plan.recipe.validation
         first, _ = recipe.variants()[0]
         scheme = [scheme for model_format, scheme in recipe.variants() if model_format == first][-1]
@@ -182,7 +185,8 @@ class Workshop:
             scheme = "w8a8_dynamic"  # the ladder's first rung
         rewrite = self._export_stage().rewrite
         seq_len = asked.seq_len or recipe.data.max_length
-        return Deployment(first, scheme, asked.threads, seq_len, rewrite, self.context.head)
+        here = Deployment(first, scheme, asked.threads, seq_len, rewrite, self.context.head)
+        return away_by_fit(here, self.devices)
 
     def _export_stage(self) -> ExportConfig:
         return next(stage for stage in self.plan.recipe.stages if isinstance(stage, ExportConfig))

@@ -12,6 +12,7 @@ from edgetf.report.cells import counted_cells
 from edgetf.report.cost import Counted
 from edgetf.report.words import fraction, mebibytes, milliseconds
 from edgetf.tasks import task_of
+from edgetf.validation.validate import AWAY
 
 
 def card(
@@ -91,8 +92,8 @@ def _interval(metric: Metric) -> str:
 
 
 def _device_line(row: dict[str, Any]) -> str:
-    if row["how"] == "not_measured":
-        return f"| {row['device']} | {row['why'][0]} | | | | | |"
+    if row["how"] in AWAY:
+        return f"| {row['device']} | {'; '.join(row['why'])} | | | | | |"
     processor = row["machine"].get("processor", "")
     reference = row["reference"]["latency_p50_ms"] if row["reference"] else None
     speedup = f"{row['speedup']:.2f} ×" if row["speedup"] else "–"

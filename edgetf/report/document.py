@@ -15,7 +15,7 @@ from edgetf.core.task_names import CLASSIFICATION
 from edgetf.report.cost import Counted, counted, faster_than, remark, variant_remarks
 from edgetf.tasks import task_of
 from edgetf.tasks.task import Task
-from edgetf.validation.validate import DeviceRow, judged, row_from_json
+from edgetf.validation.validate import AWAY, DeviceRow, judged, row_from_json
 
 SCHEMA = 1
 
@@ -50,7 +50,7 @@ def _host(artifact: Artifact | None) -> dict[str, Any] | None:
 
     path = artifact.path / "validation.json" if artifact else None
     rows = read_json(path) if path is not None and path.is_file() else []
-    return rows[0] if rows and rows[0]["how"] != "not_measured" else None
+    return rows[0] if rows and rows[0]["how"] not in AWAY else None
 
 
 def document(
@@ -101,7 +101,7 @@ def _overall(variants: Sequence[tuple[Artifact, list[DeviceRow]]]) -> tuple[Verd
     passing = []
     for artifact, rows in variants:
         if _keeps_budget(rows):
-            times = [_milliseconds(row) for row in rows if row.how not in {"not_measured", "emulated"}]
+            times = [_milliseconds(row) for row in rows if row.how not in {*AWAY, "emulated"}]
             passing.append((max(times, default=float("inf")), artifact.manifest.name))
     if passing:
         fastest, name = min(passing)
@@ -123,7 +123,7 @@ def _keeps_budget(rows: Sequence[DeviceRow]) -> bool:
 
 
 def _measured(rows: Sequence[DeviceRow]) -> list[DeviceRow]:
-    return [row for row in rows if row.how != "not_measured"]
+    return [row for row in rows if row.how not in AWAY]
 
 
 def _misses_nothing(rows: Sequence[DeviceRow]) -> bool:

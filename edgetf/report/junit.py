@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from edgetf.validation.validate import DeviceRow
+from edgetf.validation.validate import AWAY, DeviceRow
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # what XML 1.0 cannot hold
 
@@ -43,7 +43,7 @@ def _suite(name: str, row: DeviceRow, require_measured: bool) -> Element:
     case = SubElement(suite, "testcase", classname=place, name="correct", time=f"{seconds:.2f}")
     if row.problems:
         SubElement(case, "failure", message="; ".join(row.problems), type="wrong")
-    elif row.how == "not_measured":
+    elif row.how in AWAY:
         SubElement(case, unmeasured, message="; ".join(row.why), type="not_measured")
     for check in row.checks:
         case = SubElement(suite, "testcase", classname=place, name=check["key"], time="0.00")

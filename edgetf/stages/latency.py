@@ -100,7 +100,7 @@ def some(sizes: Sequence[int], count: int) -> list[int]:
 
 
 def latency_table(config: dict[str, Any], deployment: Deployment, multiple: int, report: Report) -> LatencyTable:
-    """The table of models like this config, measured on this machine or read from the cache."""
+    """The table of models like this config, measured on this machine, predicted of another, or read from the cache."""
     shape = shape_of(config)
     most_heads = max(layer.heads for layer in shape.layers)
     sizes = all_widths(shape, multiple)

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from edgetf.core.device import load_device
 from edgetf.core.quiet import quiet
+from edgetf.core.schemes import Format
 from edgetf.core.support import HERE
 from edgetf.formats.quantization import Quantization
 from edgetf.formats.quantize import quantize_file
@@ -18,12 +20,14 @@ from edgetf.models.families import family_of
 from edgetf.models.heads import CLASSIFIER, Head, build
 from edgetf.models.shapes import RECORD, shape_of
 from edgetf.models.slicing import feed_forwards_of, layers_of, narrow_feed_forward, narrow_heads, narrow_hidden
+from edgetf.predict.forecast import forecast
 from edgetf.stages.deployment import Deployment
 from edgetf.targets.local import ask_runner
 
 WORDS = 512
 SAMPLES = 40
 OPSET = 20
+SUFFIX: dict[Format, str] = {"onnx": ".onnx", "tflite": ".tflite"}
 LayerSize = tuple[int, int]  # heads, and neurons of each feed-forward
 
 
@@ -52,13 +56,14 @@ def probe_model(config: dict[str, Any], layers: Sequence[LayerSize], head: Head 
 def write_model(model: Any, deployment: Deployment, folder: Path) -> dict[str, Any]:
     """Export and quantize into `folder` as the stages do; gives what the runner needs to know of it."""
     folder.mkdir()
-    exported = folder / "exported"
+    suffix = SUFFIX[deployment.model_format]
+    exported = folder / f"exported{suffix}"
     lengths = (deployment.seq_len,)
     write_graph(model, deployment.model_format, exported, OPSET, lengths, deployment.rewrite, deployment.head)
     quantized = exported
-    if deployment.scheme != "fp32" and any(_has_weights(layer) for layer in layers_of(model)):
-        quantized = folder / "quantized"
-        quantize_file(deployment.model_format, exported, quantized, Quantization("w8a8_dynamic"))
+    if deployment.timed_scheme != "fp32" and any(_has_weights(layer) for layer in layers_of(model)):
+        quantized = folder / f"quantized{suffix}"
+        quantize_file(deployment.model_format, exported, quantized, Quantization(deployment.timed_scheme))
     return {
         "name": folder.name,
         "folder": str(folder),
@@ -74,7 +79,11 @@ def _has_weights(layer: torch.nn.Module) -> bool:
 
 
 def time_models(records: list[dict[str, Any]], deployment: Deployment) -> list[float]:
-    """Median milliseconds of the models, in turns in one process."""
+    """Median milliseconds of the models, in turns in one process; predicted ones of a device that is away."""
+    if deployment.away is not None:
+        device = load_device(deployment.away)
+        files = [Path(record["folder"]) / record["model_file"] for record in records]
+        return [forecast(file, device, deployment.seq_len, deployment.threads).estimate.ms for file in files]
     request = {"do": "bench", "models": records, "text": "", "samples": SAMPLES,
                "threads": deployment.threads, "seq_len": deployment.seq_len}  # fmt: skip
     answer = ask_runner(request)

@@ -2,7 +2,8 @@
 
 Weights and multiply-accumulates are counted. A latency is looked up in a table measured here (see
 edgetf.stages.latency), which is scaled so that it is right for the model before pruning; the shape that was found is
-then timed as well, in turns with that model, and the limit corrected by what the table missed.
+then timed as well, in turns with that model, and the limit corrected by what the table missed. Of a device that is away
+all of these are predicted by its fit, and are called so.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Search:
             self._dense_file = write_model(model, deployment, Path(self._folder.name) / "dense")
             self.dense_ms = time_models([self._dense_file], deployment)[0]
             self.scale = self.dense_ms / self.total
-            self.found |= {"dense_ms": self.dense_ms, "table_ms": self.total}
+            self.found |= {"how": deployment.how, "dense_ms": self.dense_ms, "table_ms": self.total}
 
     def __enter__(self) -> Search:
         return self
@@ -96,14 +97,20 @@ class Search:
         measured, shape = min(
             trials, key=lambda trial: abs(trial[0] - goal)
         )  # on a busy machine a later one can be worse
-        self.found |= {"measured_ms": measured, "measured_speedup": self.dense_ms / measured}
+        how = self.deployment.how
+        self.found |= {f"{how}_ms": measured, f"{how}_speedup": self.dense_ms / measured}
         return shape
 
     def remark(self) -> str | None:
         """What to tell the user of a speed-up that was missed; None if none was asked for, or it came near enough."""
-        wanted, measured = self.target.values[0], self.found.get("measured_speedup")
+        wanted, how = self.target.values[0], self.deployment.how
+        measured = self.found.get(f"{how}_speedup")
         if measured is None or abs(measured - wanted) <= FAR * wanted:
             return None
+        if how == "predicted":
+            return (
+                f"prune.target.speedup: wanted {wanted:g}, found {measured:.2f} (predicted, for {self.deployment.away})"
+            )
         return (
             f"prune.target.speedup: wanted {wanted:g}, measured {measured:.2f} after {CORRECTIONS} corrections; "
             "timings scatter where other work runs beside them: stop that work and run again with --fresh"

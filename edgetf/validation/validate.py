@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from edgetf.core.artifact import Artifact, open_verified
-from edgetf.core.budget import TIMED, Check, Verdict, check_budget, overall
+from edgetf.core.budget import TIMED, Verdict, check_budget, overall
 from edgetf.core.device import DeviceProfile
 from edgetf.core.errors import ArtifactError, DeviceError
 from edgetf.core.metrics import Metric
 from edgetf.core.support import HERE
+from edgetf.predict.forecast import forecast
 from edgetf.runtime.model import Model
 from edgetf.targets import side
 from edgetf.targets.target import Target, Tick, open_target
@@ -27,6 +29,7 @@ from edgetf.validation.golden import GOLDEN, deployable_model, golden_of, runtim
 from edgetf.validation.timings import timing_of
 
 MIB = 1 << 20
+AWAY = frozenset(("not_measured", "predicted"))  # of a row: nothing was run on the device
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,6 @@ APART = {  # backends whose files are not timed beside the reference
 NOT_THERE = "{} has no runtime for the teacher's fp32 ONNX file"
 SIMULATED = "this processor computes the scheme in float, so that its milliseconds say nothing"
 EMULATED = "an emulated processor has no milliseconds; bound instructions_ratio instead"
-PREDICTED = "predicted, not measured; a prediction keeps no bound"
 UNCOUNTED = "instructions are counted on emulated devices only"
 NOTHING_TIMED = "an emulated processor has no milliseconds, and the way to this one counts no instructions"
 NO_REFERENCE = "the teacher's fp32 ONNX folder is not beside this one; give it with --reference"
@@ -84,6 +86,7 @@ class DeviceRow:
     reference_instructions: int | None = None
     instructions_ratio: float | None = None  # this file's / the reference's
     parity: dict[str, Any] = field(default_factory=dict)  # with the answers of this machine
+    predicted: dict[str, Any] | None = None  # latency_p50_ms and interval95_ms by the device's fit, where it is away
     machine: dict[str, Any] = field(default_factory=dict)
     conditions: dict[str, Any] = field(default_factory=dict)  # clock, temperature, other work … while it was timed
     metrics: list[dict[str, Any]] = field(default_factory=list)
@@ -144,7 +147,16 @@ def validate(
     except DeviceError as error:
         row = DeviceRow(device=device.name, threads=settings.threads, how="not_measured")
         row.why = [f"not measured: {error}"]
+        if unavailable is None:
+            _predict(row, artifact.model_path, device, settings.seq_len or model.max_length)
     return judged(row, budget)
+
+
+def _predict(row: DeviceRow, path: Path, device: DeviceProfile, seq_len: int) -> None:
+    """What the device would take by its fit, if it has one."""
+    with suppress(ArtifactError, DeviceError):  # no fit, or no package to read the file with
+        found = forecast(path, device, seq_len, row.threads)
+        row.how, row.seq_len, row.predicted = "predicted", found.graph.seq_len, found.to_json()
 
 
 def _measure(
@@ -290,7 +302,7 @@ def _readings(row: DeviceRow) -> dict[str, latency_gate.Reading]:
 def _reasons(row: DeviceRow) -> dict[str, str]:
     """Why a row has no value for a bound, where it is not for want of a reference."""
     reasons = {"speedup": row.alone} if row.alone else {}
-    untimed = {"simulated": SIMULATED, "emulated": EMULATED, "predicted": PREDICTED}.get(row.how)
+    untimed = {"simulated": SIMULATED, "emulated": EMULATED}.get(row.how)
     if untimed is not None:
         reasons |= dict.fromkeys(TIMED, untimed)
     if row.how == "emulated":
@@ -302,9 +314,11 @@ def _reasons(row: DeviceRow) -> dict[str, str]:
 
 def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
     """The row with its checks, verdict and reasons for this budget; measures nothing."""
-    if row.how == "not_measured":
+    if row.how in AWAY:
         reason = row.why[0].removeprefix("not measured: ")
-        return replace(row, checks=[vars(check) for check in check_budget(budget, {}, reason)])
+        said = _predicted(row)
+        away = check_budget(budget, {}, reason, {"latency_p50_ms": said} if said else {})
+        return replace(row, checks=[vars(check) for check in away], why=[row.why[0], *([said] if said else [])])
     values: dict[str, float | None] = {record["name"]: record["value"] for record in row.metrics}
     size, reference = row.size_bytes, row.reference_size_bytes
     counted, of = row.instructions, row.reference_instructions
@@ -316,7 +330,7 @@ def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
         "peak_rss_mib": row.peak_rss_bytes / MIB if row.peak_rss_bytes else None,
     }
     timed = latency_gate.timed_checks(budget, _readings(row), row.doubts, len(row.retries))
-    strict: list[Check] = check_budget(budget, values, NO_REFERENCE, _reasons(row))
+    strict = check_budget(budget, values, NO_REFERENCE, _reasons(row))
     checks = [timed.get(check.key, check) for check in strict]
     why = row.problems + [check.why for check in checks]
     if row.how == "simulated":
@@ -338,6 +352,14 @@ def _counted(row: DeviceRow) -> str:
     """What was counted, in a line."""
     said = f"emulated: {(row.instructions or 0) / 1e6:.1f} million instructions an inference of {row.seq_len} tokens"
     return said if row.instructions_ratio is None else f"{said}, {row.instructions_ratio:.2f} times the reference's"
+
+
+def _predicted(row: DeviceRow) -> str | None:
+    """What was predicted of a row, in words."""
+    if row.predicted is None:
+        return None
+    low, high = row.predicted["interval95_ms"]
+    return f"predicted {row.predicted['latency_p50_ms']:.4g} ms (95 %: {low:.4g} to {high:.4g}), not measured"
 
 
 def row_from_json(record: dict[str, Any]) -> DeviceRow:

@@ -1,0 +1,55 @@
+"""``edgetf predict``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgetf.commands.bench import model_at
+from edgetf.commands.output import print_json
+from edgetf.core.device import load_device
+from edgetf.core.errors import EXIT_FINE
+from edgetf.core.made import made_with
+from edgetf.predict.forecast import Forecast, forecast
+from edgetf.report.words import milliseconds
+
+
+def predict_command(path: Path, device_name: str, seq_lens: Sequence[int], threads: int | None, as_json: bool) -> int:
+    """Predict the latency of a file on a device that need not be at hand."""
+    device = load_device(device_name)
+    model = model_at(path, device)
+    lengths = seq_lens or [model.max_length]
+    found = [forecast(model.path, device, length, threads or device.threads) for length in lengths]
+    if as_json:
+        print_json(
+            {
+                "schema": 1,
+                "device": device.name,
+                "how": "predicted",
+                "models": [{"name": model.name, "path": str(model.path), **each.to_json()} for each in found],
+                "made": made_with("onnx", "ai-edge-litert"),
+            }
+        )
+        return EXIT_FINE
+    for each in found:
+        print(_line(model.name, device.name, each))
+    about = found[0].fit.about()
+    print(
+        f"fit: {about['runtime']} {about['scheme']} on {about['threads']} thread(s), {about['n']} measurements of "
+        f"{about['models']} models on {_machine(about['machine'])}, {about['date']}; nothing was measured now"
+    )
+    return EXIT_FINE
+
+
+def _line(name: str, device: str, found: Forecast) -> str:
+    low, high = found.interval95_ms
+    most = ", ".join(f"{part} {share:.0%}" for part, share in list(found.shares().items())[:3])
+    return (
+        f"{name}: predicted {milliseconds(found.estimate.ms)} on {device} (95 %: {milliseconds(low)} to "
+        f"{milliseconds(high)}), {found.graph.seq_len} tokens; of that {most}"
+    )
+
+
+def _machine(record: dict[str, Any]) -> str:
+    return str(record.get("processor") or "a machine that did not say what it is")
