@@ -28,8 +28,8 @@ from edgetf.core.places import cache_folder
 from edgetf.targets.local import ask_runner
 from edgetf.validation.golden import deployable_model
 from edgetf.validation.latency_gate import Reading, standing
+from edgetf.validation.row import Settings
 from edgetf.validation.timings import timing_of
-from edgetf.validation.validate import Settings
 
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "measurement.json"

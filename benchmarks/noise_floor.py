@@ -36,8 +36,8 @@ from edgetf.validation.latency_gate import (
     samples_of_retry,
     timed_checks,
 )
+from edgetf.validation.row import Settings
 from edgetf.validation.timings import Timing, timing_of
-from edgetf.validation.validate import Settings
 
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "noise_floor.json"

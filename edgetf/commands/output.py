@@ -9,7 +9,7 @@ from typing import Any
 
 from edgetf.core.errors import EXIT_BUDGET_MISSED, EXIT_FINE, DeviceError, ParityError
 from edgetf.report.document import rows_of
-from edgetf.validation.validate import AWAY, DeviceRow
+from edgetf.validation.row import AWAY, DeviceRow
 
 
 def print_json(document: Any) -> None:

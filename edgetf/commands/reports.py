@@ -14,7 +14,7 @@ from edgetf.core.files import guard_disk
 from edgetf.report.github import annotation_lines, step_summary
 from edgetf.report.junit import junit as to_junit
 from edgetf.tasks.task import Task
-from edgetf.validation.validate import DeviceRow
+from edgetf.validation.row import DeviceRow
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
 Named = Sequence[tuple[str, DeviceRow]]

@@ -18,7 +18,8 @@ from edgetf.report.progress import Reporter
 from edgetf.report.table import console, device_table
 from edgetf.tasks import task_of
 from edgetf.tasks.task import Task
-from edgetf.validation.validate import DeviceRow, Settings, find_reference, validate
+from edgetf.validation.row import DeviceRow, Settings
+from edgetf.validation.validate import find_reference, validate
 
 
 def validate_command(

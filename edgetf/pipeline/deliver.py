@@ -23,7 +23,9 @@ from edgetf.stages.context import Context
 from edgetf.tasks import task_of
 from edgetf.validation.evaluation import Evaluation, write_evaluation
 from edgetf.validation.golden import deployable_model, runtime_logits
-from edgetf.validation.validate import AWAY, DeviceRow, Settings, judged, row_from_json, validate
+from edgetf.validation.judge import judged
+from edgetf.validation.row import AWAY, DeviceRow, Settings, row_from_json
+from edgetf.validation.validate import validate
 
 ROWS = "validation.json"
 REFERENCE = "../teacher-onnx-fp32"

@@ -33,7 +33,7 @@ from edgetf.pipeline.store import Made, Store
 from edgetf.report.progress import Reporter
 from edgetf.stages.context import Context
 from edgetf.stages.deployment import Deployment, away_by_fit
-from edgetf.validation.validate import Settings
+from edgetf.validation.row import Settings
 
 TORCH = ("torch", "transformers", "accelerate", "tokenizers")
 EXPORT: dict[Format, tuple[str, ...]] = {

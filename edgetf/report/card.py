@@ -12,7 +12,7 @@ from edgetf.report.cells import counted_cells
 from edgetf.report.cost import Counted
 from edgetf.report.words import fraction, mebibytes, milliseconds
 from edgetf.tasks import task_of
-from edgetf.validation.validate import AWAY
+from edgetf.validation.row import AWAY
 
 
 def card(

@@ -20,7 +20,7 @@ from edgetf.report.words import (
     with_interval,
 )
 from edgetf.tasks.task import Task
-from edgetf.validation.validate import DeviceRow
+from edgetf.validation.row import DeviceRow
 
 COST_COLUMNS = ("variant", "parameters", "MACs", "size", "p50", "speed-up (95 %)")
 

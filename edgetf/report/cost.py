@@ -15,7 +15,7 @@ from typing import Any
 from edgetf.core.artifact import Artifact
 from edgetf.core.files import read_json
 from edgetf.models.shapes import cost_of
-from edgetf.validation.validate import DeviceRow
+from edgetf.validation.row import DeviceRow
 
 CLEAR = 1.1
 ENOUGH = 0.5

@@ -15,7 +15,8 @@ from edgetf.core.task_names import CLASSIFICATION
 from edgetf.report.cost import Counted, counted, faster_than, remark, variant_remarks
 from edgetf.tasks import task_of
 from edgetf.tasks.task import Task
-from edgetf.validation.validate import AWAY, DeviceRow, judged, row_from_json
+from edgetf.validation.judge import judged
+from edgetf.validation.row import AWAY, DeviceRow, row_from_json
 
 SCHEMA = 1
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgetf.core.metrics import Metric, find_metric
 from edgetf.report.document import rows_of, task_of_run
-from edgetf.validation.validate import DeviceRow
+from edgetf.validation.row import DeviceRow
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 from edgetf.core.budget import Verdict, relation
 from edgetf.report.markdown import rows_markdown
 from edgetf.tasks.task import Task
-from edgetf.validation.validate import DeviceRow
+from edgetf.validation.row import DeviceRow
 
 _MARK = {"pass": "✅", "fail": "❌", "not_measured": "⚪"}
 

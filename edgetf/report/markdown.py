@@ -26,7 +26,7 @@ from edgetf.report.family import Member, members_of
 from edgetf.report.words import fraction, mebibytes, times, with_interval
 from edgetf.tasks.classification import TASK as CLASSIFICATION
 from edgetf.tasks.task import Task
-from edgetf.validation.validate import DeviceRow
+from edgetf.validation.row import DeviceRow
 
 
 def rows_markdown(rows: Sequence[tuple[str, DeviceRow]], task: Task = CLASSIFICATION) -> str:

@@ -32,7 +32,7 @@ from edgetf.report.family import Member, members_of
 from edgetf.report.words import mebibytes, seconds, signed, times
 from edgetf.tasks.classification import TASK as CLASSIFICATION
 from edgetf.tasks.task import Task
-from edgetf.validation.validate import DeviceRow
+from edgetf.validation.row import DeviceRow
 
 _STYLE = {"pass": "green", "fail": "red", "not_measured": "yellow"}
 

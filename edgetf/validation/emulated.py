@@ -19,7 +19,7 @@ from edgetf.runtime.model import Model
 from edgetf.targets.target import Target, Tick
 from edgetf.validation.evaluation import Evaluation, read_evaluation
 from edgetf.validation.golden import deployable_model, golden_of, runtime_logits, same_file_parity
-from edgetf.validation.validate import DeviceRow, Settings
+from edgetf.validation.row import DeviceRow, Settings
 
 TEXTS = 64  # evaluation rows that are run there
 DECIDES: tuple[TaskName, ...] = ("sequence_classification", "token_classification")

@@ -18,7 +18,7 @@ from edgetf.runtime.trust import is_noisy
 from edgetf.targets.local import ask_runner
 from edgetf.validation.evaluation import Evaluation
 from edgetf.validation.golden import deployable_model, golden_of, runtime_logits
-from edgetf.validation.validate import Settings
+from edgetf.validation.row import Settings
 
 STATIC_SLOWER = 1.1  # a static file that takes longer than the dynamic one by more than this is not offered
 ATTEMPTS = 3

@@ -22,7 +22,8 @@ from edgetf.runtime.trust import doubts
 from edgetf.targets.local import Local
 from edgetf.validation.evaluation import Evaluation, write_evaluation
 from edgetf.validation.golden import write_golden
-from edgetf.validation.validate import DeviceRow, Settings, find_reference, validate
+from edgetf.validation.row import DeviceRow, Settings
+from edgetf.validation.validate import find_reference, validate
 
 pytest.importorskip("onnxruntime", reason="needs edgetf[ort]")
 MAX_LENGTH = max(LENGTHS)

@@ -24,7 +24,8 @@ from edgetf.formats.quantize import quantize_file
 from edgetf.runtime.model import Model
 from edgetf.targets import side
 from edgetf.validation.golden import runtime_logits, write_golden
-from edgetf.validation.validate import Settings, validate
+from edgetf.validation.row import Settings
+from edgetf.validation.validate import validate
 
 pytest.importorskip("litert_torch", reason="needs edgetf[tflite]")
 pytestmark = pytest.mark.slow

@@ -15,7 +15,8 @@ from edgetf.core.metrics import Metric
 from edgetf.runtime.inputs import Piece
 from edgetf.validation.evaluation import Evaluation, read_evaluation, write_evaluation
 from edgetf.validation.golden import read_golden, same_file_parity, torch_parity, write_golden
-from edgetf.validation.validate import DeviceRow, judged, row_from_json
+from edgetf.validation.judge import judged
+from edgetf.validation.row import DeviceRow, row_from_json
 
 often = settings(max_examples=60, deadline=None)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

@@ -16,7 +16,7 @@ from edgetf.report.cells import cost_cells, stage_cells
 from edgetf.report.cost import counted, remark_lines, shortfall
 from edgetf.report.document import StageResult, VariantResult, document
 from edgetf.report.markdown import run_markdown
-from edgetf.validation.validate import DeviceRow
+from edgetf.validation.row import DeviceRow
 
 CONFIG: dict[str, Any] = {
     "model_type": "bert", "hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 256,

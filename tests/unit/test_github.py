@@ -10,7 +10,8 @@ from edgetf.commands.reports import SUMMARY, Reports
 from edgetf.core.errors import ConfigError
 from edgetf.report.github import annotation_lines, step_summary
 from edgetf.tasks.classification import TASK
-from edgetf.validation.validate import DeviceRow, judged
+from edgetf.validation.judge import judged
+from edgetf.validation.row import DeviceRow
 
 BUDGET = {"speedup": 4.0, "size_mib": 2.0, "accuracy_drop": 0.02}
 ROW = judged(DeviceRow("host", speedup=3.0, latency_p50_ms=2.0, size_bytes=1 << 20), BUDGET)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from edgetf.core.metrics import Metric
-from edgetf.validation.validate import MIB, NO_REFERENCE, DeviceRow, judged, row_from_json
+from edgetf.validation.judge import MIB, NO_REFERENCE, judged
+from edgetf.validation.row import DeviceRow, row_from_json
 
 ROW = DeviceRow(
     device="host",

@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 from edgetf.report.junit import junit
-from edgetf.validation.validate import DeviceRow, judged
+from edgetf.validation.judge import judged
+from edgetf.validation.row import DeviceRow
 
 ROW = DeviceRow("host", speedup=4.5, latency_p50_ms=2.0, size_bytes=1 << 20)
 AWAY = DeviceRow("board", how="not_measured", why=["not measured: board cannot be reached from here"])

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from edgetf.validation.judge import judged
 from edgetf.validation.latency_gate import (
     NOISE_FLOOR,
     P99_SAMPLES,
@@ -17,7 +18,7 @@ from edgetf.validation.latency_gate import (
     standing,
     timed_checks,
 )
-from edgetf.validation.validate import DeviceRow, judged
+from edgetf.validation.row import DeviceRow
 
 FLOOR = NOISE_FLOOR["speedup"]
 

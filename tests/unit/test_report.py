@@ -20,7 +20,8 @@ from edgetf.report.document import StageResult, VariantResult, _overall, documen
 from edgetf.report.family import members_of
 from edgetf.report.markdown import rows_markdown, run_markdown
 from edgetf.report.table import device_table, run_tables
-from edgetf.validation.validate import DeviceRow, judged
+from edgetf.validation.judge import judged
+from edgetf.validation.row import DeviceRow
 
 METRICS = [
     Metric("accuracy", 0.95, n=100, ci95=(0.9, 0.98)),

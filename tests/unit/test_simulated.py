@@ -13,7 +13,9 @@ from edgetf.formats.quantization import Quantization
 from edgetf.report.document import _overall
 from edgetf.report.markdown import rows_markdown
 from edgetf.stages import quantize
-from edgetf.validation.validate import SIMULATED, DeviceRow, Settings, judged, validate
+from edgetf.validation.judge import SIMULATED, judged
+from edgetf.validation.row import DeviceRow, Settings
+from edgetf.validation.validate import validate
 
 QUICK = Settings(samples=30)
 

@@ -13,7 +13,8 @@ from edgetf.core.device import load_device
 from edgetf.core.errors import DeviceError
 from edgetf.runtime.load import load_backend
 from edgetf.validation.golden import deployable_model
-from edgetf.validation.validate import Settings, validate
+from edgetf.validation.row import Settings
+from edgetf.validation.validate import validate
 
 torch = pytest.importorskip("torch", reason="needs edgetf[compress]")
 GPU = torch.cuda.is_available()
