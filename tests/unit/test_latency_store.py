@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from test_latency_fit import some_counts, timed
 
+from edgetf.commands import calibrate
 from edgetf.core.device import DeviceProfile, load_device
 from edgetf.core.errors import ArtifactError, DeviceError
 from edgetf.predict import store
@@ -86,3 +87,19 @@ def test_a_digest_is_of_the_constants() -> None:
     fit = fit_of()
     slower = replace(fit.roofline, constants=tuple(np.array(fit.roofline.constants) * 2))
     assert replace(fit, roofline=slower).digest != fit.digest
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_calibrate_keeps_its_fits_and_says_where(
+    board: DeviceProfile, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    monkeypatch.setattr(calibrate, "calibrate", lambda device, threads, report, say: [fit_of(threads=threads)])
+    assert calibrate.calibrate_command("raspberry_pi_4", 2, as_json) == 0
+    assert find_fit(board, "ort", "fp32", 2)
+    said = capfd.readouterr().out
+    assert "raspberry_pi_4.json" in said
+    if as_json:
+        fit = json.loads(said)["fits"][0]
+        assert (fit["threads"], fit["n"]) == (2, 24) and fit["interval_factor"] > 1
+    else:
+        assert "24 measurements of 8 models on 2 thread(s)" in said
