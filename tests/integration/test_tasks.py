@@ -96,7 +96,7 @@ class TestRegression:
         done = cli(*words)
         assert done.returncode == 0, done.stderr
         assert "pearson" in done.stdout
-        assert "| variant | device | pearson | drop |" in (tmp_path / "r.md").read_text()
+        assert "| variant | device | how | pearson | drop |" in (tmp_path / "r.md").read_text()
         cases = {case.get("name") for case in ElementTree.parse(tmp_path / "r.xml").iter("testcase")}
         assert cases == {"correct", "pearson_drop", "mse"}
 
