@@ -106,6 +106,9 @@ def test_instructions_are_not_measured_where_none_are_counted() -> None:
 
 
 def test_a_prediction_keeps_no_bound() -> None:
-    row = judged(DeviceRow("raspberry_pi_4", how="predicted", latency_p50_ms=1.0), {"latency_p50_ms": 5.0})
+    said = {"latency_p50_ms": 1.0, "interval95_ms": [0.8, 1.25]}
+    away = DeviceRow("raspberry_pi_4", how="predicted", predicted=said, why=["not measured: out of reach"])
+    row = judged(away, {"latency_p50_ms": 5.0, "speedup": 2.0})
     assert row.verdict == "not_measured"
-    assert "predicted, not measured" in row.why[0]
+    assert [check["verdict"] for check in row.checks] == ["not_measured"] * 2
+    assert row.why == ["not measured: out of reach", "predicted 1 ms (95 %: 0.8 to 1.25), not measured"]
