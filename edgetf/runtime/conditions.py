@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import resource
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,9 +92,8 @@ def temperature_c() -> float | None:
 def throttled() -> list[str] | None:
     """Why a Raspberry Pi runs slower than it could, in words; None where the system does not say."""
     for place in _FIRMWARE:
-        text = _text(Path(place))
-        if text is not None:
-            bits = int(text, 16)
+        with suppress(ValueError):  # another firmware may say it otherwise
+            bits = int(_text(Path(place)) or "", 16)
             return [word for bit, word in enumerate(_THROTTLED) if bits >> bit & 1]
     return None
 

@@ -32,9 +32,24 @@ class OrtSession:
         self.engine = Engine.of(asked, _nodes(session))
 
     def run(self, batch: Batch) -> Floats:
-        """Logits (B, C) in float64."""
-        logits = self._session.run([self._output], batch.named(self.input_names))[0]
+        """Logits (B, C) in float64.
+
+        Raises:
+            ParityError: it cannot run such an input, most often one longer than the model has positions for.
+        """
+        feed = batch.named(self.input_names)
+        try:
+            logits = self._session.run([self._output], feed)[0]
+        except Exception as error:  # the library's exceptions share no public base
+            tokens = batch.input_ids.shape[1]
+            raise ParityError(f"onnxruntime cannot run {tokens} tokens ({_short(error)}); give fewer") from None
         return np.asarray(logits, dtype=np.float64)
+
+
+def _short(error: Exception) -> str:
+    """Both ends of what the library says."""
+    whole = " ".join(str(error).split())
+    return whole[:120] + " … " + whole[-120:] if len(whole) > 250 else whole
 
 
 def _nodes(session: Any) -> dict[str, int]:
@@ -73,8 +88,7 @@ class OrtBackend:
         try:
             return OrtSession(ort.InferenceSession(str(model), options, providers=list({asked: 0, CPU: 0})), asked)
         except Exception as error:  # the library's exceptions share no public base
-            whole = " ".join(str(error).split())
-            message = whole[:120] + " … " + whole[-120:] if len(whole) > 250 else whole
-            if any(words in whole for words in _LACKS_OP):
+            message = _short(error)
+            if any(words in str(error) for words in _LACKS_OP):
                 raise ParityError(f"{model}: onnxruntime {ort.__version__} lacks an op of it ({message})") from None
             raise ArtifactError(f"{model}: onnxruntime cannot open it ({message})") from None

@@ -193,3 +193,15 @@ def test_a_pinned_runner_stays_on_its_core(folder: Path) -> None:
 def test_a_provider_that_is_not_there_is_a_device_error(folder: Path) -> None:
     with pytest.raises(DeviceError, match="fake: got provider CUDA, allowed here: numpy"):
         ask_runner({**asks(folder), "model": {**model(folder), "provider": "CUDA"}})
+
+
+def test_more_tokens_than_a_model_has_positions_for_are_one_message() -> None:
+    pytest.importorskip("torch", reason="needs edgetf[compress]")
+    from exported import exported
+
+    from edgetf.validation.golden import deployable_model
+
+    record = deployable_model(exported("bert").artifact).to_json()
+    request = {"do": "bench", "models": [record], "threads": 1, "samples": 30, "seq_len": 4096, "text": ""}
+    with pytest.raises(ParityError, match="onnxruntime cannot run 4096 tokens .*; give fewer"):
+        ask_runner(request)

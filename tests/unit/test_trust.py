@@ -94,6 +94,12 @@ def test_a_system_that_tells_nothing_gives_none(tmp_path: Path, monkeypatch: pyt
     assert [found[name] for name in unknown] == [None] * 6
 
 
+def test_a_firmware_that_says_it_otherwise_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "get_throttled").write_text("throttled=none\n")
+    monkeypatch.setattr(looks, "_FIRMWARE", (str(tmp_path / "get_throttled"),))
+    assert looks.throttled() is None
+
+
 def test_a_board_that_tells_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The files as a Raspberry Pi has them."""
     for core, clock in enumerate(("600000", "1800000")):
