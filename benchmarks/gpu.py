@@ -10,7 +10,6 @@ written to benchmarks/results/gpu.json when it is done, the tables to gpu.md; wi
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -19,8 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 from parts.float8_gpu import float8_gpu
+from parts.sections import run_sections
 
-from edgetf.core.made import machine, made_with
 from edgetf.core.metrics import percentile, wilson
 from edgetf.core.places import cache_folder
 from edgetf.data.tables import read_table
@@ -30,7 +29,6 @@ from edgetf.targets.local import ask_runner
 
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "gpu.json"
-TABLE = HERE / "results" / "gpu.md"
 LENGTHS = (32, 128)
 SAMPLES, SECONDS = 200, 5.0
 Tree = dict[str, Any]
@@ -131,19 +129,11 @@ def main(names: list[str]) -> None:
         "float8": lambda: float8_gpu(checkpoint, data),
         "accuracy": lambda: accuracies(checkpoint, data),
     }
-    unknown = [name for name in names if name not in sections]
-    if unknown:
-        sys.exit(f"{', '.join(unknown)}: not a section; allowed: {', '.join(sections)}")
     if not torch.cuda.is_available():
         print("not measured: there is no GPU here")
         return
-    results: Tree = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
-    for name in names or [name for name in sections if name not in results]:
-        record = {"gpu": torch.cuda.get_device_name(), "made": made_with("torch", "torchao", "transformers")}
-        results[name] = {**record, "machine": machine(), "rows": sections[name]()}
-        RESULT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        TABLE.write_text(markdown(results), encoding="utf-8")
-    print(markdown(results))
+    about = {"gpu": torch.cuda.get_device_name()}
+    run_sections(names, sections, ("torch", "torchao", "transformers"), RESULT, markdown, about)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ chosen on, and is shown beside it. All of them are written once into the cache, 
 
 from __future__ import annotations
 
-import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -20,9 +19,9 @@ from typing import Any
 import numpy as np
 from parts.hat_rows import DRAWS, FILE, PLACE, RULES, draw, read_rows
 from parts.prediction_table import markdown
+from parts.sections import run_sections
 from parts.timings import CLOCKS, anchor_ms, clock_of, steadied, timings
 
-from edgetf.core.made import machine, made_with
 from edgetf.core.schemes import Format, Scheme
 from edgetf.predict.read import read_graph
 from edgetf.predict.roofline import TERMS, Roofline, Timed, counts_of, fit_roofline
@@ -30,7 +29,6 @@ from edgetf.stages.probe_shapes import PROBE_SCHEMES
 
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "prediction.json"
-TABLE = HERE / "results" / "prediction.md"
 Tree = dict[str, Any]
 
 
@@ -115,22 +113,7 @@ SECTIONS = {
     "host_tflite": partial(host, "tflite"),
     "raspberry_pi_4": raspberry_pi_4,
 }
-
-
-def main(names: list[str]) -> None:
-    """Measure sections and write the results after each."""
-    unknown = [name for name in names if name not in SECTIONS]
-    if unknown:
-        sys.exit(f"{', '.join(unknown)}: not a section; allowed: {', '.join(SECTIONS)}")
-    results: Tree = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
-    for name in names or [name for name in SECTIONS if name not in results]:
-        packages = ("numpy", "torch", "onnx", "onnxruntime", "ai-edge-litert", "ai-edge-quantizer")
-        results[name] = {"made": made_with(*packages), "machine": machine(), "rows": SECTIONS[name]()}
-        RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        TABLE.write_text(markdown(results), encoding="utf-8")
-    print(markdown(results))
-
+PACKAGES = ("numpy", "torch", "onnx", "onnxruntime", "ai-edge-litert", "ai-edge-quantizer")
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_sections(sys.argv[1:], SECTIONS, PACKAGES, RESULT, markdown)

@@ -22,8 +22,8 @@ from parts.data_sets import folder_of
 from parts.faults import faults
 from parts.memory import memory
 from parts.quantization_table import markdown
+from parts.sections import run_sections
 
-from edgetf.core.made import machine, made_with
 from edgetf.core.metrics import accuracy_drop, mcnemar, ratio_interval, wilson
 from edgetf.data.calibration import sample
 from edgetf.data.tables import read_table
@@ -32,7 +32,6 @@ from edgetf.validation.evaluation import read_evaluation
 
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "quantization.json"
-TABLE = HERE / "results" / "quantization.md"
 DATA = "short_texts"
 LENGTHS = (32, 128)
 SCHEMES = {
@@ -179,22 +178,7 @@ SECTIONS = {
     "faults": lambda: faults(checkpoint("student"), RUNS / "quantization-faults", folder_of(DATA)),
     "memory": lambda: memory(RUNS / "quantization-student-onnx" / "run", folder_of(DATA)),
 }
-
-
-def main(names: list[str]) -> None:
-    """Measure sections and write the results after each."""
-    unknown = [name for name in names if name not in SECTIONS]
-    if unknown:
-        sys.exit(f"{', '.join(unknown)}: not a section; allowed: {', '.join(SECTIONS)}")
-    results: Tree = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
-    for name in names or [name for name in SECTIONS if name not in results]:
-        packages = ("torch", "onnx", "onnxruntime", "nncf", "optimum-onnx", "ai-edge-litert", "ai-edge-quantizer")
-        results[name] = {"made": made_with(*packages), "machine": machine(), "rows": SECTIONS[name]()}
-        RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        TABLE.write_text(markdown(results), encoding="utf-8")
-    print(markdown(results))
-
+PACKAGES = ("torch", "onnx", "onnxruntime", "nncf", "optimum-onnx", "ai-edge-litert", "ai-edge-quantizer")
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_sections(sys.argv[1:], SECTIONS, PACKAGES, RESULT, markdown)

@@ -10,7 +10,18 @@ from typing import Annotated, Any
 import typer
 
 from edgetf import __version__
-from edgetf.commands.group import ShowGroup
+from edgetf.cli_groups import ci, devices, targets
+from edgetf.cli_options import (
+    Annotate,
+    Budget,
+    Devices,
+    Json,
+    Junit,
+    Markdown,
+    Provider,
+    Require,
+    Summary,
+)
 from edgetf.core.errors import EXIT_INTERRUPTED, EdgetfError
 
 app = typer.Typer(
@@ -22,20 +33,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, progress on stderr.")]
-Budget = Annotated[list[str] | None, typer.Option("--budget", help="KEY=VALUE, e.g. accuracy_drop=0.02; repeatable.")]
-Require = Annotated[
-    bool, typer.Option("--require-measured", help="Fail (exit code 1) where a bound or a device was not measured.")
-]
-Junit = Annotated[Path | None, typer.Option(help="Write JUnit XML.")]
-Markdown = Annotated[Path | None, typer.Option(help="Write Markdown.")]
-Summary = Annotated[bool, typer.Option("--github-summary", help="Append to the step summary of GitHub Actions.")]
-Annotate = Annotated[bool, typer.Option("--github-annotations", help="Print what did not pass as annotations.")]
-Devices = Annotated[list[str] | None, typer.Option("--device", help="A device profile; repeatable. Default: host.")]
-
-Provider = Annotated[
-    str | None, typer.Option(help="Execution provider or delegate, e.g. CUDAExecutionProvider. Default: the device's.")
-]
+for group, name in ((devices, "devices"), (targets, "targets"), (ci, "ci")):
+    app.add_typer(group, name=name)
 
 
 def _version(wanted: bool) -> None:
@@ -184,82 +183,6 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Show one.")] = None
     raise typer.Exit(recipes_command(name, json))
 
 
-devices = typer.Typer(
-    cls=ShowGroup, help="List the device profiles, show one (devices NAME), add a board, or calibrate one for predict."
-)
-app.add_typer(devices, name="devices")
-
-
-@devices.command("show", hidden=True)
-def devices_show(name: Annotated[str | None, typer.Argument(help="Show one.")] = None, json: Json = False) -> None:
-    """List the device profiles, or show one: what `edgetf devices [NAME]` does."""
-    from edgetf.commands.lists import devices_command
-
-    raise typer.Exit(devices_command(name, json))
-
-
-@devices.command("add")
-def devices_add(
-    name: Annotated[str, typer.Argument(help="How it will be called.")],
-    ssh: Annotated[str | None, typer.Option(help="USER@HOST, or a name that ssh knows.")] = None,
-    adb: Annotated[str | None, typer.Option(help="A serial that `adb devices` shows.")] = None,
-    port: Annotated[int | None, typer.Option(help="Default: as ssh is configured.")] = None,
-    identity: Annotated[Path | None, typer.Option(help="A private key. Default: as ssh is configured.")] = None,
-    config: Annotated[Path | None, typer.Option(help="An ssh configuration file of its own.")] = None,
-    python: Annotated[str | None, typer.Option(help="The Python there. Default: python3.")] = None,
-    folder: Annotated[str | None, typer.Option(help="Where files go there. Default: .cache/edgetf.")] = None,
-    zipped: Annotated[
-        bool, typer.Option("--zip", help="Send the runner with its packages, for a board without pip.")
-    ] = False,
-    emulated: Annotated[
-        bool, typer.Option("--emulated", help="An emulator plays its processor: milliseconds are withheld.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Write over a profile of that name.")] = False,
-    json: Json = False,
-) -> None:
-    """Ask a board what it is made of, and write its profile."""
-    from edgetf.commands.devices_add import devices_add_command
-
-    way = {"host": ssh, "serial": adb, "port": port, "identity": identity, "config": config, "python": python}
-    way |= {"folder": folder, "runner": "zip" if zipped else None, "emulated": emulated or None}
-    raise typer.Exit(devices_add_command(name, {key: value for key, value in way.items() if value}, force, json))
-
-
-targets_app = typer.Typer(help="Ways to reach a device: list them, or set one up.")
-app.add_typer(targets_app, name="targets")
-
-
-@targets_app.callback(invoke_without_command=True)
-def targets(context: typer.Context, json: Json = False) -> None:
-    """Ways to reach a device: list them, or set one up."""
-    if context.invoked_subcommand is None:
-        from edgetf.commands.targets import targets_command
-
-        raise typer.Exit(targets_command(json))
-
-
-@targets_app.command()
-def setup(
-    name: Annotated[str, typer.Argument(metavar="emulated-arm64", help="What to set up.")], json: Json = False
-) -> None:
-    """Download and make what a target needs, in the cache folder; installs nothing on this machine."""
-    from edgetf.commands.targets import setup_command
-
-    raise typer.Exit(setup_command(name, json))
-
-
-@devices.command("calibrate")
-def devices_calibrate(
-    name: Annotated[str, typer.Argument(help="A device profile.")],
-    threads: Annotated[int | None, typer.Option(min=1, help="Default: the profile's.")] = None,
-    json: Json = False,
-) -> None:
-    """Time a dozen probe models on a device, and fit what `edgetf predict` predicts by."""
-    from edgetf.commands.calibrate import calibrate_command
-
-    raise typer.Exit(calibrate_command(name, threads, json))
-
-
 @app.command()
 def inspect(
     place: Annotated[Path, typer.Argument(metavar="RUN|ARTIFACT|MODEL", help="What to look into.")], json: Json = False
@@ -286,32 +209,6 @@ def report(
 
     reports = Reports(junit, markdown, github_summary, github_annotations, require_measured, json)
     raise typer.Exit(report_command(run, reports))
-
-
-ci = typer.Typer(no_args_is_help=True, help="Budgets as a gate of a CI.")
-app.add_typer(ci, name="ci")
-
-
-@ci.command("init")
-def ci_init(
-    board: Annotated[
-        list[str] | None,
-        typer.Option(help="hosted, emulated-arm64, raspberry-pi, jetson; repeatable. Default: the first two."),
-    ] = None,
-    recipe: Annotated[str, typer.Option(help="A recipe's name or file.")] = "quickstart",
-    variant: Annotated[str, typer.Option(help="The variant of it that is gated.")] = "onnx-w8a8_dynamic",
-    edgetf: Annotated[
-        str, typer.Option(metavar="SPEC", help="What pip installs: a name, a folder, a wheel or a URL.")
-    ] = "edgetf",
-    out: Annotated[Path, typer.Option(help="Where workflows stand.")] = Path(".github/workflows"),
-    force: Annotated[bool, typer.Option("--force", help="Replace workflows that are there.")] = False,
-    json: Json = False,
-) -> None:
-    """Write ready-made GitHub Actions workflows."""
-    from edgetf.ci.workflows import Project
-    from edgetf.commands.ci import ci_init_command
-
-    raise typer.Exit(ci_init_command(board or [], Project(recipe, variant, edgetf), out, force, json))
 
 
 @app.command()
