@@ -20,11 +20,11 @@ from edgetf.report.timings import bench_lines
 from edgetf.runtime.model import Model
 from edgetf.targets.target import Answer, Request, Target, open_target
 from edgetf.validation.golden import deployable_model
+from edgetf.validation.row import Settings
 from edgetf.validation.timings import timing_of
 
 BACKENDS = {".onnx": "ort", ".tflite": "litert"}
 DEFAULT_LENGTH = 128
-SECONDS = 5.0  # for each model, to go on until its median is known to 1 %
 
 
 def model_at(path: Path, device: DeviceProfile) -> Model:
@@ -84,7 +84,7 @@ def bench_command(asked: Asked, as_json: bool) -> int:
             )
         document |= _sustained(target, models[0], {**request, "seq_len": lengths[0], "seconds": asked.sustained})
     else:
-        document |= _timed(target, models, {**request, "samples": asked.samples, "seconds": SECONDS}, lengths)
+        document |= _timed(target, models, {**request, "samples": asked.samples, "seconds": Settings.seconds}, lengths)
     print_json(document) if as_json else print("\n".join(bench_lines(document)))
     return EXIT_FINE
 
