@@ -78,7 +78,7 @@ def test_a_wrong_address_is_refused(url: str) -> None:
     [{"endpoint": f"https://user:{KEY}@host:x/v1"}, {"endpoint": f"https://host/v1?key={KEY}"}, {"api_key_env": KEY}],
 )
 def test_a_key_in_the_config_is_refused_and_not_shown(wrong: dict[str, str]) -> None:
-    with pytest.raises(ConfigError, match=f"labeller.{next(iter(wrong))}: ") as refused:
+    with pytest.raises(ConfigError, match=f"{next(iter(wrong))}: ") as refused:
         LabellerConfig(**{"endpoint": "http://host/v1", "model": "m", **wrong})
     assert "secret" not in str(refused.value)
 

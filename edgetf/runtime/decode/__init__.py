@@ -1,0 +1,1 @@
+"""Generating with an exported decoder: numpy and one runtime, never torch."""
