@@ -6,6 +6,7 @@ from typing import Literal
 
 TaskName = Literal["sequence_classification", "regression", "sentence_embeddings", "token_classification"]
 CLASSIFICATION: TaskName = "sequence_classification"
+LANGUAGE: Literal["language_modeling"] = "language_modeling"  # has recipes and artifacts of its own kind
 
 
 def by_word(task: TaskName) -> bool:
