@@ -9,7 +9,7 @@ from edgetf.config.language.recipe import LanguageRecipe
 from edgetf.config.language.stages import LANGUAGE_STAGE_ORDER
 from edgetf.config.recipe import Recipe
 from edgetf.config.stages import STAGE_ORDER
-from edgetf.core.task_names import LANGUAGE
+from edgetf.core.task_names import LANGUAGE_MODELING
 
 AnyRecipe = Recipe | LanguageRecipe
 
@@ -33,4 +33,4 @@ def schema_of(tree: Any) -> Schema:
     'pretrain'
     """
     task = tree.get("task") if isinstance(tree, dict) else None
-    return LANGUAGE_MODELS if task == LANGUAGE else ENCODERS
+    return LANGUAGE_MODELS if task == LANGUAGE_MODELING else ENCODERS
