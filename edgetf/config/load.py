@@ -87,7 +87,7 @@ def _as_written(location: tuple[int | str, ...], stage_order: Sequence[str]) -> 
     parts = [str(part) for part in location]
     if len(parts) >= 3 and parts[0] == "stages" and parts[2] in stage_order:
         parts = parts[2:]
-    if len(parts) >= 3 and (parts[0] == "student" or parts[:2] in _TAGGED_TEACHERS):
+    if parts[:2] in _TAGGED_TEACHERS or (len(parts) >= 3 and parts[0] == "student"):
         parts = [parts[0], *parts[2:]]
     if len(parts) >= 4 and parts[:2] == ["prune", "target"]:
         del parts[3]

@@ -135,7 +135,9 @@ def _sizes(recipe: LanguageRecipe, located: LocatedTeacher | None) -> tuple[int 
 def _steps(recipe: LanguageRecipe, teacher: int | None, student: int) -> tuple[Step, ...]:
     """Every stage with its predicted seconds."""
     rate = matmul_macs_per_second() * _TRAINING_EFFICIENCY
-    found = [Step(stage.stage, round(_seconds(stage, recipe, teacher or 0, student, rate), 1)) for stage in recipe.stages]
+    found = [
+        Step(stage.stage, round(_seconds(stage, recipe, teacher or 0, student, rate), 1)) for stage in recipe.stages
+    ]
     devices = len(recipe.validation.devices)
     return (*found, Step("validate", round(_VALIDATE_SECONDS * (1 + len(recipe.variants())) * devices, 1)))
 
