@@ -109,7 +109,7 @@ def _locate(recipe: LanguageRecipe) -> LocatedTeacher | None:
 
 
 def _sizes(recipe: LanguageRecipe, located: LocatedTeacher | None) -> tuple[int | None, int]:
-    """Weights of the teacher (None: behind an endpoint) and of the student, as far as they are known before any work."""
+    """Weights of the teacher (None: behind an endpoint) and of the student, as far as they are known before work."""
     teacher: int | None
     match recipe.teacher:
         case Made() as made:

@@ -12,7 +12,6 @@ from typing_extensions import assert_never
 from edgetf.config.language.models import Pretrained
 from edgetf.config.language.stages import (
     LanguageDistillConfig,
-    LanguageExportConfig,
     LanguagePruneConfig,
     LanguageQuantizeConfig,
     LanguageVocabularyConfig,
