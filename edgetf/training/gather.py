@@ -12,7 +12,6 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgetf.core.errors import ArtifactError
 from edgetf.core.files import whole_file
@@ -21,7 +20,7 @@ from edgetf.core.progress import Report
 from edgetf.training import processes
 from edgetf.training.blocks import missing, split_rows
 
-Arrays = dict[str, NDArray[Any]]
+Arrays = dict[str, Any]  # of NumPy arrays
 
 
 @dataclass(frozen=True)
