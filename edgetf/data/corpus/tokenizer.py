@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgetf.core.errors import ConfigError, needs
 
-END = "<|endoftext|>"
+END, END_ID = "<|endoftext|>", 0
 
 
 def train_tokenizer(documents: Sequence[str], vocab_size: int, out: Path) -> None:
