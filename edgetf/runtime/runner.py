@@ -18,6 +18,7 @@ from typing import Any
 
 from edgetf.core.errors import DeviceError, EdgetfError
 from edgetf.core.made import machine
+from edgetf.runtime.bandwidth import bandwidth
 from edgetf.runtime.bench import bench, sustain
 from edgetf.runtime.classify import classify
 from edgetf.runtime.counting import count_instructions
@@ -116,12 +117,14 @@ def main() -> int:
                 voice.say("result", **sustain(request, lambda done, total: voice.say("tick", done=done, total=total)))
             case "invariance":
                 voice.say("result", **invariance(request))
+            case "bandwidth":
+                voice.say("result", **bandwidth(request))
             case "count":
                 voice.say("result", **count_instructions(request))
             case "selfcheck":
                 voice.say("result", **selfcheck())
             case other:
-                allowed = "classify, bench, sustain, invariance, count, selfcheck"
+                allowed = "classify, bench, sustain, invariance, bandwidth, count, selfcheck"
                 raise EdgetfError(f"runner: got do={other!r}, allowed: {allowed}")
     except EdgetfError as error:
         voice.say("error", message=str(error), exit_code=error.exit_code)

@@ -18,6 +18,7 @@ class Settings:
     samples: int = 60
     seq_len: int | None = None
     more_lens: tuple[int, ...] = ()
+    contexts: tuple[int, ...] = ()  # of a decoder: tokens before the timed ones; cut to what it can hold
     seconds: float = 5.0  # for each model, to go on until its median is known to 1 %
 
 
@@ -44,6 +45,7 @@ class DeviceRow:
     doubts: list[str] = field(default_factory=list)  # why it is not trusted, each with its remedy
     retries: list[dict[str, Any]] = field(default_factory=list)  # why it was timed again, and what each run gave
     lengths: list[dict[str, Any]] = field(default_factory=list)  # the same at other numbers of tokens
+    decoding: list[dict[str, Any]] = field(default_factory=list)  # of a decoder: one entry a context length
     load_ms: float | None = None
     first_ms: float | None = None
     peak_rss_bytes: int | None = None

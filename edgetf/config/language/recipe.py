@@ -17,8 +17,11 @@ from edgetf.config.language.stages import (
     LanguageQuantizeConfig,
     LanguageStage,
 )
+from edgetf.core.budget import budget_problems, task_problems
 from edgetf.core.schemes import Format, Scheme
 from edgetf.core.strict import Strict
+
+BESIDE_A_TEACHER = ("perplexity_ratio", "kl", "kl_p99", "flip_rate", "speedup", "size_ratio")  # of a budget
 
 
 class LanguageValidateConfig(Strict):
@@ -56,6 +59,15 @@ class LanguageRecipe(Strict):
             raise ValueError("stages: there is no export stage, so nothing would run on a device; add one")
         if isinstance(self.teacher, Made) != ("pretrain" in kinds):
             raise ValueError("pretrain: trains a teacher that has only a shape; give both, or teacher.source")
+        return self
+
+    @model_validator(mode="after")
+    def _budget_is_known(self) -> LanguageRecipe:
+        problems = budget_problems(self.budget, "budget.") + task_problems(self.budget, self.task, "budget.")
+        beside = [key for key in self.budget if isinstance(self.teacher, Remote) and key in BESIDE_A_TEACHER]
+        problems += [f"budget.{key}: an endpoint has no file to compare with; drop it" for key in beside]
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
     @model_validator(mode="after")
