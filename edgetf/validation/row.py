@@ -18,7 +18,6 @@ class Settings:
     samples: int = 60
     seq_len: int | None = None
     more_lens: tuple[int, ...] = ()
-    contexts: tuple[int, ...] = ()  # of a decoder: tokens before the timed ones; cut to what it can hold
     seconds: float = 5.0  # for each model, to go on until its median is known to 1 %
 
 

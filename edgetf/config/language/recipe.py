@@ -21,8 +21,6 @@ from edgetf.core.budget import budget_problems, task_problems
 from edgetf.core.schemes import Format, Scheme
 from edgetf.core.strict import Strict
 
-BESIDE_A_TEACHER = ("perplexity_ratio", "kl", "kl_p99", "flip_rate", "speedup", "size_ratio")  # of a budget
-
 
 class LanguageValidateConfig(Strict):
     """How the finished variants are measured."""
@@ -64,8 +62,6 @@ class LanguageRecipe(Strict):
     @model_validator(mode="after")
     def _budget_is_known(self) -> LanguageRecipe:
         problems = budget_problems(self.budget, "budget.") + task_problems(self.budget, self.task, "budget.")
-        beside = [key for key in self.budget if isinstance(self.teacher, Remote) and key in BESIDE_A_TEACHER]
-        problems += [f"budget.{key}: an endpoint has no file to compare with; drop it" for key in beside]
         if problems:
             raise ValueError("; ".join(problems))
         return self

@@ -36,37 +36,35 @@ class Teacher:
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """N blocks of T tokens, whose first one nothing predicts; `sizes` (N,) are the UTF-8 bytes of the others' text.
-
-    `teacher` is None where there is no teacher to compare with.
-    """
+class Exam:
+    """N blocks of T tokens, whose first one nothing predicts; `sizes` (N,) are the UTF-8 bytes of the others' text."""
 
     ids: Ids
     sizes: NDArray[np.int64]
-    teacher: Teacher | None = None
+    teacher: Teacher
 
-    @property
-    def tokens(self) -> int:
-        """How many are predicted."""
-        return int(self.ids.shape[0] * (self.ids.shape[1] - 1))
+    def some(self, count: int) -> Exam:
+        """So many of the blocks, spread evenly over all."""
+        chosen = np.unique(np.linspace(0, len(self.ids) - 1, count).astype(int))
+        said = self.teacher
+        teacher = Teacher(said.nll[chosen], said.top_ids[chosen], said.top_logprobs[chosen])
+        return Exam(self.ids[chosen], self.sizes[chosen], teacher)
 
 
-def write_corpus(folder: Path, corpus: Corpus) -> None:
+def write_exam(folder: Path, exam: Exam) -> None:
     """Write the file."""
-    arrays = {"ids": corpus.ids.astype(np.int32), "sizes": corpus.sizes.astype(np.int64)}
-    if corpus.teacher is not None:
-        said = corpus.teacher
-        arrays |= {
-            "nll": said.nll.astype(np.float32),
-            "top_ids": said.top_ids.astype(np.int32),
-            "top_logprobs": said.top_logprobs.astype(np.float32),
-        }
     with (folder / EVALUATION).open("wb") as stream:
-        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]  # its keywords are arrays
+        np.savez_compressed(
+            stream,
+            ids=exam.ids.astype(np.int32),
+            sizes=exam.sizes.astype(np.int64),
+            nll=exam.teacher.nll.astype(np.float32),
+            top_ids=exam.teacher.top_ids.astype(np.int32),
+            top_logprobs=exam.teacher.top_logprobs.astype(np.float32),
+        )
 
 
-def read_corpus(folder: Path, vocab_size: int) -> Corpus:
+def read_exam(folder: Path, vocab_size: int) -> Exam:
     """Read the file for a model with so many tokens.
 
     Raises:
@@ -77,18 +75,18 @@ def read_corpus(folder: Path, vocab_size: int) -> Corpus:
         raise ArtifactError(f"{path}: not found; give the teacher's fp32 ONNX folder of the run with --reference")
     try:
         with np.load(path, allow_pickle=False) as held:
-            corpus = _checked({name: held[name] for name in held.files})
+            exam = _checked({name: held[name] for name in held.files})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"{path}: cannot be read ({error}); run the recipe again") from None
-    if corpus.ids.size and not 0 <= int(corpus.ids.min()) <= int(corpus.ids.max()) < vocab_size:
+    if exam.ids.size and not 0 <= int(exam.ids.min()) <= int(exam.ids.max()) < vocab_size:
         raise ArtifactError(
-            f"{path}: tokens up to {int(corpus.ids.max())}, the model knows {vocab_size}; "
+            f"{path}: tokens up to {int(exam.ids.max())}, the model knows {vocab_size}; "
             "give the teacher of this model, with its vocabulary"
         )
-    return corpus
+    return exam
 
 
-def _checked(arrays: dict[str, NDArray[np.generic]]) -> Corpus:
+def _checked(arrays: dict[str, NDArray[np.generic]]) -> Exam:
     """The arrays of a file, whose shapes fit together.
 
     Raises:
@@ -97,8 +95,6 @@ def _checked(arrays: dict[str, NDArray[np.generic]]) -> Corpus:
     ids, sizes = np.asarray(arrays["ids"], dtype=np.int32), np.asarray(arrays["sizes"], dtype=np.int64)
     if ids.ndim != 2 or ids.shape[0] < 1 or ids.shape[1] < 2 or sizes.shape != ids.shape[:1]:
         raise ValueError(f"ids {ids.shape} and sizes {sizes.shape} do not fit together")
-    if "nll" not in arrays:
-        return Corpus(ids, sizes)
     teacher = Teacher(
         np.asarray(arrays["nll"], dtype=np.float64),
         np.asarray(arrays["top_ids"], dtype=np.int32),
@@ -108,4 +104,4 @@ def _checked(arrays: dict[str, NDArray[np.generic]]) -> Corpus:
     shapes = (teacher.nll.shape, teacher.top_ids.shape[:2], teacher.top_logprobs.shape[:2])
     if any(shape != predicted for shape in shapes) or teacher.top_ids.shape != teacher.top_logprobs.shape:
         raise ValueError(f"the teacher's {', '.join(map(str, shapes))} do not fit ids {ids.shape}")
-    return Corpus(ids, sizes, teacher)
+    return Exam(ids, sizes, teacher)

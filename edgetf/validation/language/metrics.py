@@ -25,45 +25,39 @@ from numpy.typing import NDArray
 
 from edgetf.core.bootstrap import interval
 from edgetf.core.metrics import Floats, Metric
-from edgetf.validation.language.evaluation import Corpus, Teacher
+from edgetf.validation.language.evaluation import Exam, Teacher
 
 Tokens = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What a runtime says of the N blocks of a corpus, each array (N, T - 1); `kl` in nats, None without a teacher."""
+    """What a runtime says of the N blocks of an exam, each array (N, T - 1); `nll` and `kl` in nats."""
 
     nll: Floats
     argmax: Tokens
-    kl: Floats | None = None
+    kl: Floats
 
 
-def language_metrics(scored: Scored, corpus: Corpus) -> list[Metric]:
-    """Every metric of a model on a corpus; those that need a teacher only where it has one."""
-    found = [
+def language_metrics(scored: Scored, exam: Exam) -> list[Metric]:
+    """Every metric of a model on the blocks of an exam."""
+    teacher = exam.teacher
+    return [
         _over_blocks("perplexity", "perplexity", scored.nll, _exp_mean),
-        _bits_per_byte(scored.nll, corpus.sizes),
+        _over_blocks("perplexity_ratio", "ratio", scored.nll - teacher.nll, _exp_mean),
+        _bits_per_byte(scored.nll, exam.sizes),
+        _over_blocks("kl", "nats", scored.kl, _mean),
+        _over_blocks("kl_p99", "nats", scored.kl, _p99),
+        _over_blocks("flip_rate", "fraction", scored.argmax != teacher.argmax, _mean),
     ]
-    teacher = corpus.teacher
-    if teacher is None:
-        return found
-    found.insert(1, _over_blocks("perplexity_ratio", "ratio", scored.nll - teacher.nll, _exp_mean))
-    if scored.kl is not None:
-        found.append(_over_blocks("kl", "nats", scored.kl, _mean))
-        found.append(_over_blocks("kl_p99", "nats", scored.kl, _p99))
-    found.append(_over_blocks("flip_rate", "fraction", scored.argmax != teacher.argmax, _mean))
-    return found
 
 
-def floor_problem(corpus: Corpus, vocab_size: int) -> str | None:
+def floor_problem(exam: Exam, vocab_size: int) -> str | None:
     """Why a comparison with this teacher means nothing, or None: it must beat guessing among all tokens.
 
     Its perplexity would be the number of tokens.
     """
-    if corpus.teacher is None:
-        return None
-    perplexity = _exp_mean(corpus.teacher.nll)
+    perplexity = _exp_mean(exam.teacher.nll)
     if perplexity < vocab_size:
         return None
     return (
@@ -112,5 +106,5 @@ def _bits_per_byte(nll: Floats, sizes: NDArray[np.int64]) -> Metric:
         size = int(sizes[rows].sum())
         return float(bits[rows].sum()) / size if size else math.nan
 
-    every = np.arange(len(bits))
-    return Metric("bits_per_byte", ratio(every), "bits/byte", nll.size, interval(ratio, len(bits)) if len(bits) > 1 else None)
+    between = interval(ratio, len(bits)) if len(bits) > 1 else None
+    return Metric("bits_per_byte", ratio(np.arange(len(bits))), "bits/byte", nll.size, between)
