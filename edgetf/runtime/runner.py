@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from edgetf.core.errors import DeviceError, EdgetfError
@@ -25,24 +23,12 @@ from edgetf.runtime.counting import count_instructions
 from edgetf.runtime.inputs import Inputs
 from edgetf.runtime.invariance import shifts
 from edgetf.runtime.lease import Voice, hold, own_stdout, read_line
+from edgetf.runtime.memory import peak_rss_bytes
 from edgetf.runtime.model import Model
 from edgetf.runtime.selfcheck import selfcheck
 
 Request = dict[str, Any]
 TICK_SECONDS = 0.5
-
-
-def peak_rss_bytes() -> int:
-    """The most memory this process has held; the kernel's own high-water mark where it gives one."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    # getrusage also counts what the parent held when it forked, so it is only the second choice.
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
 def inputs_of(model: Model, request: Request) -> Inputs:
@@ -123,9 +109,14 @@ def main() -> int:
                 voice.say("result", **count_instructions(request))
             case "selfcheck":
                 voice.say("result", **selfcheck())
+            case "generate" | "score" | "score_stream" | "decode_bench":
+                from edgetf.runtime.decode.answers import answer
+
+                voice.say("result", **answer(request, lambda done, total: voice.say("tick", done=done, total=total)))
             case other:
                 allowed = "classify, bench, sustain, invariance, bandwidth, count, selfcheck"
-                raise EdgetfError(f"runner: got do={other!r}, allowed: {allowed}")
+                decoders = "generate, score, score_stream, decode_bench"
+                raise EdgetfError(f"runner: got do={other!r}, allowed: {allowed}, {decoders}")
     except EdgetfError as error:
         voice.say("error", message=str(error), exit_code=error.exit_code)
         return error.exit_code
