@@ -16,6 +16,7 @@ from typing import Any
 
 from edgetf.core.errors import DeviceError, EdgetfError
 from edgetf.core.made import machine
+from edgetf.runtime.bandwidth import bandwidth
 from edgetf.runtime.bench import bench, sustain
 from edgetf.runtime.classify import classify
 from edgetf.runtime.counting import count_instructions
@@ -102,6 +103,8 @@ def main() -> int:
                 voice.say("result", **sustain(request, lambda done, total: voice.say("tick", done=done, total=total)))
             case "invariance":
                 voice.say("result", **invariance(request))
+            case "bandwidth":
+                voice.say("result", **bandwidth(request))
             case "count":
                 voice.say("result", **count_instructions(request))
             case "selfcheck":
@@ -111,7 +114,7 @@ def main() -> int:
 
                 voice.say("result", **answer(request, lambda done, total: voice.say("tick", done=done, total=total)))
             case other:
-                allowed = "classify, bench, sustain, invariance, count, selfcheck"
+                allowed = "classify, bench, sustain, invariance, bandwidth, count, selfcheck"
                 decoders = "generate, score, score_stream, decode_bench"
                 raise EdgetfError(f"runner: got do={other!r}, allowed: {allowed}, {decoders}")
     except EdgetfError as error:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from edgetf.core.budget import TIMED, Verdict, check_budget, overall
+from edgetf.core.budget import DECODING, TIMED, Verdict, check_budget, overall
 from edgetf.validation import latency_gate
 from edgetf.validation.fallback import provider_share
+from edgetf.validation.language.readings import decode_readings
 from edgetf.validation.row import AWAY, DeviceRow
 
 MIB = 1 << 20
@@ -20,8 +21,10 @@ NO_REFERENCE = "the teacher's fp32 ONNX folder is not beside this one; give it w
 
 def readings_of(row: DeviceRow) -> dict[str, latency_gate.Reading]:
     """The timed values of a row, with their intervals; none where nothing was timed on the device itself."""
-    values = {key: getattr(row, key) if row.how == "measured" else None for key in TIMED}
-    return latency_gate.readings(row.samples_ms, values, row.speedup_ci95)
+    if row.how != "measured":
+        return {}
+    values = {key: getattr(row, key) for key in TIMED if key not in DECODING}
+    return latency_gate.readings(row.samples_ms, values, row.speedup_ci95) | decode_readings(row.decoding)
 
 
 def _reasons(row: DeviceRow) -> dict[str, str]:
