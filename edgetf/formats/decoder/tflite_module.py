@@ -12,8 +12,8 @@ The forward pass is written anew over the modules of transformers, which keep th
 - A norm is (x w) r with r = 1 / rms(x), and not (x r) w: the converter would multiply w into the weights of the
   product that follows, so that a head would no longer be the embedding and both would be stored.
 
-Sources: Llama (Touvron et al. 2023), grouped queries (Ainslie et al. 2023), RoPE (Su et al. 2021); Qwen3 and Gemma 3
-as in transformers' modeling files; the names and the layout of the cache (1, T, KV, D) as in litert_torch.generative.
+Sources: Llama (Touvron et al. 2023), grouped queries (Ainslie et al. 2023), RoPE (Su et al. 2021); Qwen and Gemma as in
+transformers' modeling files. The cache lies as (1, KV, S, D), so that a product reads it without a transposition.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from torch import Tensor, nn
 
 from edgetf.core.decoder import DecoderFacts
 from edgetf.core.errors import ParityError
+from edgetf.runtime.decode.litert import KEYS, VALUES
 
-FAMILIES = ("llama", "qwen2", "qwen3", "gemma3_text")
+FAMILIES = ("llama", "qwen2", "qwen3", "gemma", "gemma3_text")
 _FAR = 1e9  # taken from a score, it leaves nothing of its weight
 Cache = dict[str, Tensor]
 
@@ -36,7 +37,7 @@ class CachedDecoder(nn.Module):
     """Ids (1, T) and their positions (T,), int32, and the cache, to logits (1, T, V) and the cache that holds them.
 
     Raises:
-        ParityError: a family whose forward pass is not written here.
+        ParityError: a family whose forward pass is not written here, or positions that are not turned by one base.
     """
 
     def __init__(self, model: Any, facts: DecoderFacts, context: int) -> None:
@@ -44,8 +45,10 @@ class CachedDecoder(nn.Module):
         kind = model.config.model_type
         if kind not in FAMILIES:
             raise ParityError(f"export: got {kind}, allowed for tflite: {', '.join(FAMILIES)}; export it to onnx")
+        if len(facts.thetas) != facts.num_hidden_layers:
+            raise ParityError("export: got positions scaled one by one, allowed for tflite: RoPE; export it to onnx")
         self.model, self.facts, self.context = model, facts, context
-        gemma = kind == "gemma3_text"
+        gemma = kind.startswith("gemma")
         self._scale = facts.hidden_size**0.5 if gemma else 1.0
         self._shift = 1.0 if gemma else 0.0  # Gemma stores the scale of a norm less 1
         self._queries = float(getattr(model.config, "query_pre_attn_scalar", None) or facts.head_dim) ** -0.5
@@ -153,12 +156,12 @@ class CachedDecoder(nn.Module):
 
 def key_name(layer: int) -> str:
     """What the keys of a layer are called, going in and coming out."""
-    return f"kv_cache_k_{layer}"
+    return f"{KEYS}{layer}"
 
 
 def value_name(layer: int) -> str:
     """What the values of a layer are called, going in and coming out."""
-    return f"kv_cache_v_{layer}"
+    return f"{VALUES}{layer}"
 
 
 def _norm(norm: Any, states: Tensor, shift: float) -> Tensor:
