@@ -7,8 +7,17 @@ from typing import Any
 
 from edgetf.core.metrics import Metric, find_metric
 from edgetf.report.cells import device_cell
-from edgetf.report.words import fraction, mebibytes, millions, milliseconds, per_second, seconds, times, times_less
-from edgetf.report.words import with_interval
+from edgetf.report.words import (
+    fraction,
+    mebibytes,
+    millions,
+    milliseconds,
+    per_second,
+    seconds,
+    times,
+    times_less,
+    with_interval,
+)
 from edgetf.validation.language.readings import middle
 from edgetf.validation.row import DeviceRow
 
@@ -17,8 +26,8 @@ Rows = Sequence[tuple[str, DeviceRow]]
 STAGE_COLUMNS = ("stage", "perplexity", "ratio", "parameters", "size", "a token", "speed-up", "took")
 ROW_COLUMNS = ("variant", "device", "perplexity", "ratio", "KL", "flips", "size", "tokens/s", "speed-up", "peak RSS",
                "verdict")  # fmt: skip
-DECODING_COLUMNS = ("variant", "device", "context", "first token", "prefill/s", "tokens/s", "reference", "speed-up (95 %)",
-                    "read a token", "roof", "of the roof")  # fmt: skip
+DECODING_COLUMNS = ("variant", "device", "context", "first token", "prefill/s", "tokens/s", "reference",
+                    "speed-up (95 %)", "read a token", "roof", "of the roof")  # fmt: skip
 
 
 def stage_cells(record: dict[str, Any]) -> list[tuple[str, ...]]:

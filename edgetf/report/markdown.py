@@ -53,7 +53,12 @@ def run_markdown(record: dict[str, Any]) -> str:
     """A whole report."""
     task = task_of_run(record)
     lines = [f"# {record['recipe']}: {record['verdict']}", ""]
-    lines += [*table_lines(stage_columns(task), stage_cells(record)), "", *table_lines(COST_COLUMNS, cost_cells(record)), ""]
+    lines += [
+        *table_lines(stage_columns(task), stage_cells(record)),
+        "",
+        *table_lines(COST_COLUMNS, cost_cells(record)),
+        "",
+    ]
     remarks = [f"- {line}" for line in remark_lines(record)]
     made = record["made"]
     lines += [*remarks, *([""] if remarks else []), rows_markdown(rows_of(record), task)]

@@ -19,19 +19,20 @@ from edgetf.validation.row import DeviceRow
 Rows = Sequence[tuple[str, DeviceRow]]
 
 
-def is_language_run(record: dict[str, Any]) -> bool:
-    """Whether a report is of a language model."""
-    return bool(record.get("resolved_recipe", {}).get("task", CLASSIFICATION) == LANGUAGE_MODELING)
+def task_named(record: dict[str, Any]) -> AnyTask:
+    """The task of a report; those of before there were several are of the first one."""
+    named: AnyTask = record.get("resolved_recipe", {}).get("task", CLASSIFICATION)
+    return named
 
 
 def shown_run(record: dict[str, Any]) -> RenderableType:
     """A whole report for the terminal."""
-    return language_run_tables(record) if is_language_run(record) else run_tables(record)
+    return language_run_tables(record) if task_named(record) == LANGUAGE_MODELING else run_tables(record)
 
 
 def written_run(record: dict[str, Any]) -> str:
     """A whole report in Markdown."""
-    return language_run_markdown(record) if is_language_run(record) else run_markdown(record)
+    return language_run_markdown(record) if task_named(record) == LANGUAGE_MODELING else run_markdown(record)
 
 
 def shown_rows(rows: Rows, task: AnyTask) -> RenderableType:

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgetf.core.made import machine
-from edgetf.core.metrics import Floats, percentile
+from edgetf.core.metrics import percentile
 
 BEYOND_CACHES = 4  # times the last cache
 LEAST_BYTES, MOST_BYTES = 64 << 20, 1 << 30
@@ -30,7 +31,8 @@ LEAST_PART = 1 << 20  # bytes for which handing work to a thread pays
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
-Kernel = Callable[[Floats], object]
+Buffer = NDArray[np.float32]
+Kernel = Callable[[Buffer], object]
 KERNELS: dict[str, Kernel] = {"dot": lambda part: part.dot(part), "max": lambda part: part.max()}
 
 
@@ -49,7 +51,7 @@ def bandwidth(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read(buffer: Floats, threads: int) -> dict[str, Any]:
+def _read(buffer: Buffer, threads: int) -> dict[str, Any]:
     """The faster kernel's bytes a second, by the median of its rounds."""
     parts = np.array_split(buffer, max(1, min(threads, buffer.nbytes // LEAST_PART)))
     found = {}
@@ -62,7 +64,7 @@ def _read(buffer: Floats, threads: int) -> dict[str, Any]:
     return {"bytes_per_s": round(rate), "kernel": best, "n": rounds}
 
 
-def _rounds(parts: Sequence[Floats], kernel: Kernel, pool: ThreadPoolExecutor) -> list[float]:
+def _rounds(parts: Sequence[Buffer], kernel: Kernel, pool: ThreadPoolExecutor) -> list[float]:
     """Seconds of each read of all parts; the first one, which brings in pages and caches, is left out."""
     taken: list[float] = []
     end = time.perf_counter() + ROUND_SECONDS

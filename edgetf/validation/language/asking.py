@@ -5,12 +5,13 @@ The requests and answers are those of `edgetf.runtime.decode.answers` and `edget
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from edgetf.runtime.decode.arrays import packed, unpacked
+from edgetf.core.metrics import Floats
+from edgetf.runtime.decode.arrays import Array, packed, unpacked
 from edgetf.runtime.decode.model import DecoderModel
 from edgetf.targets.target import Answer, Target, Tick
 from edgetf.validation.language.evaluation import TOP_K, Exam, Ids, Teacher
@@ -44,14 +45,14 @@ class Asker:
     def score(self, exam: Exam) -> tuple[Scored, Answer]:
         """How well it foresees the blocks of an exam, and how near it is to the teacher."""
         teacher = exam.teacher
-        arrays = {"blocks": exam.ids, "top_ids": teacher.top_ids, "top_logprobs": teacher.top_logprobs}
-        answer = self._score({name: _small(array) for name, array in arrays.items()}, keep=0)
+        tops = {"top_ids": teacher.top_ids, "top_logprobs": teacher.top_logprobs.astype(np.float32)}
+        answer = self._score({"blocks": exam.ids, **tops}, keep=0)
         said = unpacked(answer["arrays"])
         return Scored(_floats(said["nll"]), np.asarray(said["argmax"], dtype=np.int64), _floats(said["kl"])), answer
 
     def teach(self, ids: Ids) -> tuple[Teacher, Answer]:
         """What it says of blocks (N, T) as the teacher that others are held against."""
-        answer = self._score({"blocks": _small(ids)}, keep=TOP_K)
+        answer = self._score({"blocks": ids}, keep=TOP_K)
         said = unpacked(answer["arrays"])
         top_ids = np.asarray(said["top_ids"], dtype=np.int32)
         return Teacher(_floats(said["nll"]), top_ids, _floats(said["top_logprobs"])), answer
@@ -75,15 +76,10 @@ class Asker:
         """Bytes a second of buffers of these sizes."""
         return self.target.ask({"do": "bandwidth", "threads": self.threads, "bytes": list(sizes)})
 
-    def _score(self, arrays: dict[str, np.ndarray], keep: int) -> Answer:
+    def _score(self, arrays: Mapping[str, Array], keep: int) -> Answer:
         request = {"do": "score", "model": self.model.to_json(), "threads": self.threads, "keep": keep}
         return self.target.ask({**request, "arrays": packed(arrays)}, self.tick)
 
 
-def _small(array: np.ndarray) -> np.ndarray:
-    """As few bytes as say it: int32 or float32."""
-    return array.astype(np.float32 if array.dtype.kind == "f" else np.int32)
-
-
-def _floats(array: np.ndarray) -> np.ndarray:
+def _floats(array: Array) -> Floats:
     return np.asarray(array, dtype=np.float64)

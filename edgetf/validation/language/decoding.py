@@ -60,9 +60,10 @@ def measure_decoding(
 def take_decoding(row: DeviceRow, answer: Answer, other: DecoderModel | None) -> None:
     """Put down what a runner timed: an entry a context, and the middle one as the row's own numbers."""
     own, *others = answer["models"]
-    beside = others[0]["contexts"] if other is not None and others else [None] * len(own["contexts"])
+    count = len(own["contexts"])
+    beside: list[Record | None] = others[0]["contexts"] if other is not None else [None] * count
     name = other.name if other is not None else None
-    row.decoding = [entry_of(mine, theirs, name) for mine, theirs in zip(own["contexts"], beside, strict=True)]
+    row.decoding = [entry_of(own["contexts"][k], beside[k], name) for k in range(count)]
     row.backend, row.conditions = own["backend"], answer["conditions"]
     row.machine = {**answer["machine"], "load_average": answer["load_average"]}
     entry = middle(row.decoding)
@@ -70,8 +71,9 @@ def take_decoding(row: DeviceRow, answer: Answer, other: DecoderModel | None) ->
         return
     place = row.decoding.index(entry)
     row.doubts = list(own["contexts"][place]["doubts"])
-    if beside[place] is not None:
-        row.doubts += [f"its reference: {it}" for it in beside[place]["doubts"] if it not in row.doubts]
+    theirs = beside[place]
+    if theirs is not None:
+        row.doubts += [f"its reference: {it}" for it in theirs["doubts"] if it not in row.doubts]
     row.trusted = not row.doubts
     row.seq_len, row.n, row.samples_ms = entry["context"], entry["n"], entry["samples_ms"]
     row.latency_p50_ms = entry["decode_p50_ms"]

@@ -3,7 +3,7 @@
     perplexity        exp(mean nll), nll in nats
     perplexity_ratio  exp(mean(nll - teacher's nll)): perplexity over the teacher's
     bits_per_byte     sum(nll) / ln 2 / bytes of the text, which models of different tokens share
-    kl                mean over tokens of KL(teacher ‖ model), over the teacher's k likeliest tokens and all others as one
+    kl                mean of KL(teacher ‖ model) in nats, over the teacher's k likeliest tokens and all others as one
     kl_p99            its 99th percentile: a mean hides the few tokens at which a model is broken
     flip_rate         share of tokens at which the two would write another token
 

@@ -1,4 +1,4 @@
-"""Validate one decoder on one device: golden tokens, perplexity beside its teacher, tokens a second, budgets, a verdict."""
+"""Validate a decoder on a device: golden tokens, perplexity beside its teacher, tokens a second, budgets, a verdict."""
 
 from __future__ import annotations
 
