@@ -3,7 +3,7 @@
     python benchmarks/tinygpt.py                    everything that is not in the results yet
     python benchmarks/tinygpt.py speed streaming    some sections, measured anew
 
-Sections: recipe, distilled, genai, speed, large, streaming. The first runs `edgetf compress recipe=tinygpt` from nothing;
+Sections: recipe, distilled, genai, speed, large, streaming. The first runs `edgetf compress recipe=tinygpt` anew;
 the others use what it made, which stands under the cache folder. Each section is written to
 benchmarks/results/tinygpt.json when it is done, the tables to tinygpt.md. The section `gemma` needs a GPU and is run by
 name: see parts/tinygpt_gemma.py.

@@ -29,7 +29,9 @@ class Graph:
         from onnx import helper
 
         names = [outputs] if isinstance(outputs, str) else outputs
-        self.nodes.append(helper.make_node(kind, inputs, names, name or f"{names[0]}/{kind}", domain=domain, **settings))
+        self.nodes.append(
+            helper.make_node(kind, inputs, names, name or f"{names[0]}/{kind}", domain=domain, **settings)
+        )
         return names[0]
 
     def constant(self, name: str, values: NDArray[Any]) -> str:

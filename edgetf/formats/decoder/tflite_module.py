@@ -145,7 +145,9 @@ class CachedDecoder(nn.Module):
         facts = self.facts
         shape = (1, facts.num_key_value_heads, self.context, facts.head_dim)
         cache = {
-            name(number): torch.zeros(shape) for number in range(facts.num_hidden_layers) for name in (key_name, value_name)
+            name(number): torch.zeros(shape)
+            for number in range(facts.num_hidden_layers)
+            for name in (key_name, value_name)
         }
         ids = {
             "tokens": torch.zeros((1, length), dtype=torch.int32),
