@@ -51,7 +51,6 @@ class Graph:
     def save(self, path: Path, opset: int) -> None:
         """Write the file."""
         with needs("compress"):
-            import onnx
             from onnx import helper
         graph = helper.make_graph(self.nodes, "decoder", self.inputs, self.outputs, list(self.constants.values()))
         imports = [helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)]

@@ -23,6 +23,7 @@ from edgetf.core.quiet import quiet
 from edgetf.models.decoders.checkpoint import save_decoder
 from edgetf.models.decoders.configs import FAMILIES
 from edgetf.models.decoders.gguf_tokenizer import write_tokenizer
+from edgetf.models.decoders.sizes import DecoderSize
 
 SUFFIX = ".gguf"
 EMBEDDING = "token_embd.weight"
@@ -93,8 +94,8 @@ def _listed_sha256(files: list[Path], title: str) -> str | None:
     return None
 
 
-def gguf_size(file: Path) -> tuple[int, int]:
-    """Weights and tokens of the model in the file, whose head alone is read.
+def gguf_size(file: Path) -> DecoderSize:
+    """How large the model in the file is, whose head alone is read.
 
     Raises:
         ArtifactError: not a GGUF file.
@@ -103,7 +104,8 @@ def gguf_size(file: Path) -> tuple[int, int]:
     shapes, _ = _read(file)
     if EMBEDDING not in shapes:
         raise ArtifactError(f"{file}: has no {EMBEDDING}, so that it holds no language model")
-    return sum(prod(shape) for shape in shapes.values()), shapes[EMBEDDING][1]
+    hidden_size, vocab_size = shapes[EMBEDDING]
+    return DecoderSize(sum(prod(shape) for shape in shapes.values()), vocab_size, hidden_size)
 
 
 def _read(file: Path) -> tuple[dict[str, list[int]], dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgetf.config.language.models import Pretrained
@@ -11,19 +10,11 @@ from edgetf.core.artifact import key_of
 from edgetf.core.files import file_sha256
 from edgetf.models.decoders.gguf import find_gguf, gguf_size, is_gguf
 from edgetf.models.decoders.locate import locate_decoder
-from edgetf.models.decoders.sizes import config_size
+from edgetf.models.decoders.sizes import DecoderSize, config_size
 
 
-@dataclass(frozen=True)
-class Located:
-    """A pretrained teacher's size."""
-
-    params: int
-    vocab_size: int
-
-
-def teacher_size(teacher: Pretrained) -> Located:
-    """Read from its config, or from the head of its .gguf file; no weights are fetched from a hub.
+def teacher_size(teacher: Pretrained) -> DecoderSize:
+    """How large it is, read from its config, or from the head of its .gguf file; no weights are fetched from a hub.
 
     Raises:
         ArtifactError: there is none, or its family is not known here.
@@ -31,8 +22,8 @@ def teacher_size(teacher: Pretrained) -> Located:
     """
     if is_gguf(teacher.source):
         with tempfile.TemporaryDirectory() as scratch:
-            return Located(*gguf_size(find_gguf(teacher.source, Path(scratch))))
-    return Located(*config_size(locate_decoder(teacher.source, teacher.revision, config_only=True)))
+            return gguf_size(find_gguf(teacher.source, Path(scratch)))
+    return config_size(locate_decoder(teacher.source, teacher.revision, config_only=True))
 
 
 def teacher_fingerprint(teacher: Pretrained) -> str:

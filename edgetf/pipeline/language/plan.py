@@ -23,8 +23,9 @@ from edgetf.config.language.stages import (
 from edgetf.core.errors import ConfigError
 from edgetf.core.extras import require
 from edgetf.data.corpus.documents import Corpus, load_corpus
+from edgetf.models.decoders.sizes import DecoderSize
 from edgetf.pipeline.forecast import Step, matmul_macs_per_second
-from edgetf.pipeline.language.located import Located, teacher_size
+from edgetf.pipeline.language.located import teacher_size
 
 # Seconds of the fixed parts, seen on a two-core x86-64 machine; training is scaled by this machine's matmul speed.
 _EXPORT_SECONDS = {"onnx": 20.0, "tflite": 60.0}
@@ -99,7 +100,7 @@ def make_language_plan(recipe: LanguageRecipe, allow_larger: bool = False) -> La
     return LanguagePlan(recipe, corpus, teacher, student, _steps(recipe, teacher, student))
 
 
-def _sizes(recipe: LanguageRecipe, located: Located | None) -> tuple[int | None, int]:
+def _sizes(recipe: LanguageRecipe, located: DecoderSize | None) -> tuple[int | None, int]:
     """Weights of the teacher (None: behind an endpoint) and of the student, as far as they are known before work."""
     teacher: int | None
     match recipe.teacher:
@@ -118,7 +119,7 @@ def _sizes(recipe: LanguageRecipe, located: Located | None) -> tuple[int | None,
         case TinyGpt() as shape:
             return teacher, llama_params(shape, min(vocab, pruned or vocab))
         case LikeTeacher():
-            return teacher, teacher or 0
+            return teacher, located.with_vocabulary(pruned or vocab).params if located else teacher or 0
         case _:
             assert_never(recipe.student)
 
