@@ -28,6 +28,7 @@ class Asker:
     model: DecoderModel
     threads: int = 1
     tick: Tick | None = None
+    cpus: tuple[int, ...] = ()  # cores to stay on; none: any
 
     def greedy(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> Answer:
         """`tokens` that it writes after each prompt, the likeliest one each time, and what loading it cost."""
@@ -68,13 +69,15 @@ class Asker:
                 "contexts": list(contexts),
                 "samples": samples,
                 "prefills": PREFILLS,
+                "cpus": list(self.cpus),
             },
             self.tick,
         )
 
     def bandwidth(self, sizes: Sequence[int]) -> Answer:
         """Bytes a second of buffers of these sizes."""
-        return self.target.ask({"do": "bandwidth", "threads": self.threads, "bytes": list(sizes)})
+        request = {"do": "bandwidth", "threads": self.threads, "bytes": list(sizes), "cpus": list(self.cpus)}
+        return self.target.ask(request)
 
     def _score(self, arrays: Mapping[str, Array], keep: int) -> Answer:
         request = {"do": "score", "model": self.model.to_json(), "threads": self.threads, "keep": keep}
