@@ -1,4 +1,4 @@
-"""Distilled against trained alone: the same student, texts, steps and seed, with the teacher's distributions or without.
+"""Distilled against trained alone: the same student, texts, steps and seed, with the teacher's distributions or not.
 
 The teacher is that of the recipe's run. Perplexity is taken on the exported fp32 file over the test documents. Both
 kinds also learn at a second learning rate, so that a rate that suits only one of them does not decide.
@@ -44,15 +44,12 @@ def summary(rows: list[Tree]) -> Tree:
     """
     best = {}
     for kind in KINDS:
-        rates = {row["learning_rate"] for row in rows}
-        by_rate = {rate: [row["perplexity"]["value"] for row in rows if (row["kind"], row["learning_rate"]) == (kind, rate)]
-                   for rate in rates}  # fmt: skip
+        own = [row for row in rows if row["kind"] == kind]
+        by_rate: dict[float, list[float]] = {}
+        for row in own:
+            by_rate.setdefault(row["learning_rate"], []).append(row["perplexity"]["value"])
         rate = min(by_rate, key=lambda each: mean(by_rate[each]))
-        best[kind] = {
-            "learning_rate": rate,
-            "values": by_rate[rate],
-            "mean": mean(by_rate[rate]),
-            "sd": stdev(by_rate[rate]),
-        }
+        values = by_rate[rate]
+        best[kind] = {"learning_rate": rate, "values": values, "mean": mean(values), "sd": stdev(values)}
     pairs = zip(best["distilled"]["values"], best["alone"]["values"], strict=True)
     return {**best, "ratios": [ours / theirs for ours, theirs in pairs]}

@@ -14,13 +14,14 @@ from edgetf.core.places import cache_folder
 from edgetf.runtime.decode.model import DecoderModel, decoder_model
 
 RUN = cache_folder() / "benchmark-runs" / "tinygpt"
+GEMMA = RUN.with_name("tinygpt-gemma")
 VARIANTS = ("onnx-fp32", "onnx-w8", "onnx-w4")
 Tree = dict[str, Any]
 
 
-def compress(out: Path, *words: str) -> Tree:
+def compress(out: Path, *words: str, recipe: str = "tinygpt") -> Tree:
     """One run through the CLI: its report."""
-    command = [sys.executable, "-m", "edgetf", "compress", "recipe=tinygpt", "--out", str(out), "--json", *words]
+    command = [sys.executable, "-m", "edgetf", "compress", f"recipe={recipe}", "--out", str(out), "--json", *words]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode not in (0, 1):  # 1: a budget is missed, which the tables show
         sys.exit(f"{' '.join(command[2:])}: exit code {done.returncode}")
@@ -35,16 +36,23 @@ def metrics(record: Tree) -> Tree:
 
 def recipe() -> Tree:
     """The recipe from nothing: seconds of each stage, and all that was measured of each variant."""
-    report = compress(RUN, "--fresh")
+    return summary(compress(RUN, "--fresh"))
+
+
+def gemma() -> Tree:
+    """Gemma 3 270M with 8,192 of its tokens, nothing trained: what quantization does to a real model."""
+    return summary(compress(GEMMA, "prune=null", recipe="tinygpt_gemma"))
+
+
+def summary(report: Tree) -> Tree:
+    """What the tables need of a report."""
     teacher = report["teacher"]
+    stages = [{key: stage[key] for key in ("name", "seconds", "params")} for stage in report["stages"]]
     return {
         "seconds": report["seconds"],
         "verdict": report["verdict"],
         "teacher": {"params": teacher["params"], "size_bytes": teacher["size_bytes"], "metrics": metrics(teacher)},
-        "stages": [
-            {"name": stage["name"], "seconds": stage["seconds"], "params": stage["params"]}
-            for stage in report["stages"]
-        ],
+        "stages": stages,
         "variants": [_variant(variant) for variant in report["variants"]],
     }
 
@@ -63,9 +71,9 @@ def _variant(variant: Tree) -> Tree:
     }
 
 
-def model_of(variant: str) -> DecoderModel:
-    """A variant of the run."""
+def model_of(variant: str, run: Path = RUN) -> DecoderModel:
+    """A variant of a run."""
     try:
-        return decoder_model(open_verified(RUN / variant))
+        return decoder_model(open_verified(run / variant))
     except ArtifactError as error:
-        sys.exit(f"{error}; python benchmarks/tinygpt.py recipe makes it")
+        sys.exit(f"{error}; python benchmarks/tinygpt.py recipe gemma makes it")

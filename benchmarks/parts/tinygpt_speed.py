@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ from parts.tinygpt_run import GEMMA, RUN, VARIANTS, Tree, model_of
 
 from edgetf.core.metrics import percentile, percentile_interval, ratio_interval
 from edgetf.models.decoders.checkpoint import load_decoder
-from edgetf.runtime.decode.model import DecoderModel
+from edgetf.runtime.decode.session import DecoderSession
 from edgetf.runtime.decode.streaming import Reader
 from edgetf.runtime.timing import interleaved_ms
 
@@ -41,7 +39,8 @@ def rates(run: Path, checkpoint: Path) -> Tree:
         steps: dict[str, Step] = {variant: onnx_step(session, ids) for variant, session in sessions.items()}
         steps[PYTORCH] = torch_step(torch_model, ids)
         taken = dict(zip(steps, interleaved_ms(list(steps.values()), SAMPLES, SECONDS), strict=True))
-        found[str(context)] = {name: row_of(taken[name].warm, taken["onnx-fp32"].warm, taken[PYTORCH].warm) for name in steps}
+        fp32, pytorch = taken["onnx-fp32"].warm, taken[PYTORCH].warm
+        found[str(context)] = {name: row_of(each.warm, fp32, pytorch) for name, each in taken.items()}
     return found
 
 
@@ -59,7 +58,7 @@ def row_of(own: list[float], fp32: list[float], pytorch: list[float]) -> Tree:
     }
 
 
-def onnx_step(session: object, ids: np.ndarray) -> Step:
+def onnx_step(session: DecoderSession, ids: np.ndarray) -> Step:
     """One token behind a context, which stays as it is."""
     reader = Reader(session)
     for _ in reader.read(ids[:-1]):
