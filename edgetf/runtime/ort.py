@@ -60,7 +60,7 @@ def nodes_of(session: Any) -> dict[str, int]:
         return {}
     counted: Counter[str] = Counter()
     for part in parts:
-        counted[part.ep_name] += len(part.getnodes_of())
+        counted[part.ep_name] += len(part.get_nodes())
     return dict(counted)
 
 

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetf.core.decoder import DecoderFacts
-from edgetf.core.errors import ArtifactError, ParityError
+from edgetf.core.errors import ArtifactError
 from edgetf.runtime.backend import Engine
 from edgetf.runtime.decode.cache import ArrayCache, Floats32, turned
+from edgetf.runtime.decode.checks import check_finite, check_room
 from edgetf.runtime.decode.session import Ids, Logits
 
 
@@ -43,8 +44,7 @@ class FakeDecoder:
     def run(self, ids: Ids, cache: ArrayCache) -> tuple[Logits, ArrayCache]:
         """See `DecoderSession.run`."""
         before, after = cache.length, cache.length + len(ids)
-        if self.capacity is not None and after > self.capacity:
-            raise ParityError(f"{after} tokens are more than the {self.capacity} of this model; give fewer or a window")
+        check_room(after, self.capacity)
         x: Floats32 = self._embeddings[ids]  # (T, H)
         if self._positions is not None:
             x = x + self._positions[before:after]
@@ -57,7 +57,9 @@ class FakeDecoder:
             keys.append(np.concatenate([cache.keys[layer], key], axis=1))
             values.append(np.concatenate([cache.values[layer], value], axis=1))
             x = x + _attention(query, keys[-1], values[-1]) @ weights[3]
-        return np.asarray(_norm(x) @ self._embeddings.T, dtype=np.float32), ArrayCache(self.facts, keys, values)
+        logits = np.asarray(_norm(x) @ self._embeddings.T, dtype=np.float32)
+        check_finite(logits, after)
+        return logits, ArrayCache(self.facts, keys, values)
 
     def _split(self, rows: Floats32) -> Floats32:
         """Rows (T, heads * D) as (heads, T, D)."""

@@ -18,6 +18,7 @@ from edgetf.core.decoder import DecoderFacts
 from edgetf.core.errors import ArtifactError, ParityError
 from edgetf.runtime.backend import Engine
 from edgetf.runtime.decode.cache import check_kept, kept_keys
+from edgetf.runtime.decode.checks import check_finite, check_room
 from edgetf.runtime.decode.session import Ids, Logits
 from edgetf.runtime.ort import CPU, nodes_of, open_graph, short_words
 
@@ -82,8 +83,7 @@ class OrtDecoder:
     def run(self, ids: Ids, cache: OrtCache) -> tuple[Logits, OrtCache]:
         """See `DecoderSession.run`."""
         before, after = cache.length, cache.length + len(ids)
-        if self.capacity is not None and after > self.capacity:
-            raise ParityError(f"{after} tokens are more than the {self.capacity} of this model; give fewer or a window")
+        check_room(after, self.capacity)
         feed = dict(zip(self._past_names, cache.pasts, strict=True))
         feed["input_ids"] = _value(np.asarray(ids, dtype=np.int64)[None])
         if "attention_mask" in self._inputs:
@@ -97,8 +97,7 @@ class OrtDecoder:
                 f"onnxruntime cannot run {len(ids)} after {before} tokens ({short_words(error)})"
             ) from None
         logits = np.asarray(found[0].numpy()[0], dtype=np.float32)
-        if not np.isfinite(logits).all():
-            raise ParityError(f"NaN or infinite logits behind {after} tokens; the model is broken")
+        check_finite(logits, after)
         return logits, OrtCache(self.facts, self._past_names, found[1:], after)
 
 

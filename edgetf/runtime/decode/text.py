@@ -62,7 +62,7 @@ class Speller:
         """`before`: tokens that the new ones follow."""
         self._codec = codec
         self._ids = list(before)[-_CONTEXT:]
-        self._given = len(codec.text(self._ids))  # characters of `_ids` that are out, or stood before
+        self._given = len(codec.text(self._ids).rstrip(UNFINISHED))  # characters that are out, or stood before
 
     def add(self, token: int) -> str:
         """The text that is certain with this token."""
