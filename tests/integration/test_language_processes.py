@@ -1,4 +1,4 @@
-"""Two processes train a language model as one does: each takes its rows of every batch, the stored answers are shared."""
+"""Two processes train a language model as one does: each takes its rows of a batch; the stored answers are shared."""
 
 from __future__ import annotations
 
