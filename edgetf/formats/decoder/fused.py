@@ -176,7 +176,11 @@ def _queries_keys_values(graph: Graph, facts: DecoderFacts, layer: Block, x: str
     by_head = graph.constant("by_head", np.array([0, 0, -1, width], np.int64))
     flat = graph.constant("by_token", np.array([0, 0, -1], np.int64))
     normed = [
-        graph.op("Reshape", [_rms(graph, graph.op("Reshape", [name, by_head], f"{name}/heads"), norm), flat], f"{name}/normed")
+        graph.op(
+            "Reshape",
+            [_rms(graph, graph.op("Reshape", [name, by_head], f"{name}/heads"), norm), flat],
+            f"{name}/normed",
+        )
         for name, norm in zip(names, layer.head_norms, strict=False)
     ]
     return [*normed, names[2]]

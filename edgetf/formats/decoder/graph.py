@@ -29,7 +29,9 @@ class Graph:
         from onnx import helper
 
         names = [outputs] if isinstance(outputs, str) else outputs
-        self.nodes.append(helper.make_node(kind, inputs, names, name or f"{names[0]}/{kind}", domain=domain, **settings))
+        self.nodes.append(
+            helper.make_node(kind, inputs, names, name or f"{names[0]}/{kind}", domain=domain, **settings)
+        )
         return names[0]
 
     def constant(self, name: str, values: NDArray[Any]) -> str:
@@ -49,7 +51,6 @@ class Graph:
     def save(self, path: Path, opset: int) -> None:
         """Write the file."""
         with needs("compress"):
-            import onnx
             from onnx import helper
         graph = helper.make_graph(self.nodes, "decoder", self.inputs, self.outputs, list(self.constants.values()))
         imports = [helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)]
