@@ -82,3 +82,23 @@ def decoder_folder(folder: Path, family: str = "llama", **changes: Any) -> Path:
     tiny_tokenizer(folder)
     save_decoder(tiny_decoder(family, **changes), folder, folder)
     return folder
+
+
+def language_context(source: str = "teacher", max_length: int = 32, **changes: Any) -> Any:
+    """What a language stage is given: a recipe of a pretrained teacher, and the sentences as documents."""
+    from edgetf.config.language.recipe import LanguageRecipe
+    from edgetf.data.corpus.documents import Corpus
+    from edgetf.stages.language.context import LanguageContext
+
+    recipe = LanguageRecipe.model_validate(
+        {
+            "name": "tiny",
+            "task": "language_modeling",
+            "teacher": {"source": source},
+            "data": {"sources": ["texts"], "max_length": max_length},
+            "stages": [{"stage": "export"}],
+            **changes,
+        }
+    )
+    corpus = Corpus(SENTENCES[:36], SENTENCES[36:42], SENTENCES[42:], fingerprint="sentences")
+    return LanguageContext(recipe, corpus, lambda *progress: None, lambda remark: None)

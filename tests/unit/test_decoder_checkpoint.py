@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_decoders import FAMILIES, decoder_folder, tiny_decoder, tiny_tokenizer
 
 from edgetf.config.language.models import LikeTeacher, LlamaShape, TinyGpt
 from edgetf.core.decoder import DecoderFacts
@@ -14,7 +15,6 @@ from edgetf.core.errors import ArtifactError, ConfigError
 from edgetf.models.decoders.checkpoint import load_decoder, save_decoder
 from edgetf.models.decoders.facts import decoder_facts
 from edgetf.models.decoders.students import build_student, llama
-from tests.tiny_decoders import FAMILIES, decoder_folder, tiny_decoder, tiny_tokenizer
 
 IDS = torch.arange(40)[None] * 7 % 300
 
