@@ -14,7 +14,7 @@ from edgetf.core.files import write_problem
 from edgetf.core.quiet import quiet
 from edgetf.formats.decoder.graph import save_model
 from edgetf.formats.decoder.names import IDS, LOGITS, MASK, POSITIONS, past_names, present_names
-from edgetf.formats.onnx import first_cause
+from edgetf.formats.onnx import first_cause, name_and_strip
 
 SAMPLE_PAST, SAMPLE_TOKENS = 3, 2  # of the example that is traced; 0 and 1 would be taken for constants
 
@@ -51,10 +51,12 @@ def write_plain(model: Any, facts: DecoderFacts, path: Path, opset: int) -> tupl
         if write_problem(error):
             raise
         raise ParityError(f"export: torch cannot write this model as ONNX ({first_cause(error)})") from None
+    name_and_strip(path)
     graph = onnx.load(str(path))
-    _tidy(graph, inputs)
+    _name_dimensions(graph)
+    _name_head(graph)
     save_model(graph, path)
-    return inputs
+    return tuple(item.name for item in graph.graph.input)
 
 
 def _with_flat_cache(model: Any) -> Any:
@@ -90,3 +92,23 @@ def _sample(facts: DecoderFacts) -> tuple[Any, ...]:
     mask = torch.ones(2, past + tokens, dtype=torch.int64)
     positions = torch.arange(past, past + tokens).repeat(2, 1)
     return torch.ones(2, tokens, dtype=torch.int64), mask, positions, flat
+
+
+def _name_dimensions(model: Any) -> None:
+    """Call the dynamic dimensions by what they count, in place of torch's s23 and s18."""
+    values = {item.name: item for item in (*model.graph.input, *model.graph.output)}
+    names = {IDS: {0: "batch", 1: "tokens"}, MASK: {1: "total_tokens"}}
+    names |= {name: {2: "past_tokens"} for name in values if name.startswith("past_key_values.")}
+    names |= {name: {2: "total_tokens"} for name in values if name.startswith("present.")}
+    for name, value in values.items():
+        for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
+            if dimension.dim_param:
+                dimension.dim_param = names.get(name, {}).get(axis, ("batch", "tokens")[min(axis, 1)])
+    del model.graph.value_info[:]
+
+
+def _name_head(model: Any) -> None:
+    """Call the operator that gives the logits after its module; torch's name of a product with a turned weight is not."""
+    for node in model.graph.node:
+        if LOGITS in node.output:
+            node.name = "lm_head"
