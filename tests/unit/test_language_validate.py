@@ -1,4 +1,4 @@
-"""A decoder on a device: golden tokens first, then its distance from the teacher, its speed beside it, and a verdict."""
+"""A decoder on a device: golden tokens first, then its distance from its teacher, its speed beside it, a verdict."""
 
 from __future__ import annotations
 
