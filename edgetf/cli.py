@@ -24,6 +24,8 @@ from edgetf.cli_options import (
 )
 from edgetf.core.errors import EXIT_INTERRUPTED, EdgetfError
 
+LM = "Language models"
+
 app = typer.Typer(
     name="edgetf",
     help="Compress a Transformer for an edge device, and prove the result on the file that ships.",
@@ -125,7 +127,8 @@ def bench(
     json: Json = False,
 ) -> None:
     """Latency of a file, alone or against another."""
-    from edgetf.commands.bench import Asked, bench_command
+    from edgetf.commands.asked import Asked
+    from edgetf.commands.bench import bench_command
 
     lengths, cores = tuple(seq_len or ()), tuple(cpu or ())
     asked = Asked(model, device, against, threads, lengths, samples, sustained, cores, provider)
@@ -167,12 +170,50 @@ def infer(
     artifact: Annotated[Path, typer.Argument(help="A variant's folder.")],
     texts: Annotated[list[str] | None, typer.Argument(help="Texts; none: one a line from stdin.")] = None,
     pair: Annotated[str | None, typer.Option(help="The second text, for a model that compares two.")] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Print tokens as they come.", rich_help_panel=LM)] = False,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Default: 128.", rich_help_panel=LM)] = None,
+    greedy: Annotated[
+        bool, typer.Option("--greedy", help="Always the likeliest token; the same text every time.", rich_help_panel=LM)
+    ] = False,
+    temperature: Annotated[
+        float | None, typer.Option(help="Below 1: more likely tokens. Default: 0.8.", rich_help_panel=LM)
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Draw among the likeliest with this mass. Default: 0.95.", rich_help_panel=LM)
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="Draw among so many tokens. Default: 0, all.", rich_help_panel=LM)
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None, typer.Option(help="Above 1: fewer repetitions. Default: 1.", rich_help_panel=LM)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed gives the same text. Default: 0.", rich_help_panel=LM)
+    ] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="End before this text; repeatable.", rich_help_panel=LM)
+    ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option(
+            min=8,
+            help="Read texts of any length with a cache of so many tokens; stdin is then one text.",
+            rich_help_panel=LM,
+        ),
+    ] = None,
+    sinks: Annotated[
+        int | None, typer.Option(min=0, help="First tokens that stay in the window. Default: 4.", rich_help_panel=LM)
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: 1.", rich_help_panel=LM)] = None,
     json: Json = False,
 ) -> None:
-    """Feel the result: classify texts."""
+    """Feel the result: classify texts, or let a language model go on with them."""
     from edgetf.commands.infer import infer_command
+    from edgetf.commands.writing import Writing
 
-    raise typer.Exit(infer_command(artifact, texts or [], pair, json))
+    cuts = (temperature, top_k, top_p, repetition_penalty, seed)
+    writing = Writing(stream, max_new_tokens, greedy, *cuts, tuple(stop or ()), window, sinks, threads)
+    raise typer.Exit(infer_command(artifact, texts or [], pair, writing, json))
 
 
 @app.command()

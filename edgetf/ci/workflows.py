@@ -14,7 +14,7 @@ from pathlib import Path
 from string import Template
 
 from edgetf.config.load import load_recipe, recipe_names
-from edgetf.config.recipe import Recipe
+from edgetf.config.schema import AnyRecipe
 from edgetf.core.budget import TIMED
 from edgetf.core.errors import ConfigError, near_match
 from edgetf.core.files import guard_disk
@@ -85,7 +85,7 @@ def budget_words(budget: Mapping[str, float]) -> str:
     return " ".join(f"--budget {key}={limit:g}" for key, limit in budget.items())
 
 
-def build_extras(recipe: Recipe, is_shipped: bool) -> list[str]:
+def build_extras(recipe: AnyRecipe, is_shipped: bool) -> list[str]:
     """What the machine that compresses needs."""
     formats = {model_format for model_format, _ in recipe.variants()}
     return ["compress", *(["tflite"] if "tflite" in formats else []), *(["quickstart"] if is_shipped else [])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ from pydantic import ValidationError
 
 from edgetf.config.overrides import apply_overrides
 from edgetf.config.recipe import Recipe
-from edgetf.config.stages import STAGE_ORDER
+from edgetf.config.schema import AnyRecipe, schema_of
 from edgetf.core.device import load_device
 from edgetf.core.errors import ConfigError, near_match
 from edgetf.core.files import is_file, read_yaml
 from edgetf.core.places import shipped
 from edgetf.core.problems import dotted, explain
+
+_TAGGED_TEACHERS = [["teacher", tag] for tag in ("pretrained", "made", "remote")]
 
 
 def recipe_names() -> list[str]:
@@ -53,7 +56,7 @@ def read_tree(path: Path) -> dict[str, Any]:
     return tree
 
 
-def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> AnyRecipe:
     """The recipe with its overrides, checked whole.
 
     Raises:
@@ -66,30 +69,33 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
             tree = apply_overrides(tree, [word])
         except ConfigError as error:
             problems += error.problems
+    schema = schema_of(tree)
     try:
-        recipe = Recipe.model_validate(tree)
+        recipe = schema.model.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(problems + explain(error, Recipe, name=_as_written)) from None
+        as_written = partial(_as_written, stage_order=schema.stage_order)
+        raise ConfigError(problems + explain(error, schema.model, name=as_written)) from None
     problems += _device_problems(recipe)
     if problems:
         raise ConfigError(problems)
     return recipe
 
 
-def _as_written(location: tuple[int | str, ...]) -> str:
-    """``stages.1.distill.temperature`` is ``distill.temperature`` to the author; tags of student and target go too."""
+def _as_written(location: tuple[int | str, ...], stage_order: Sequence[str]) -> str:
+    """``stages.1.distill.temperature`` is ``distill.temperature`` to the author; tags of unions go too."""
     parts = [str(part) for part in location]
-    if len(parts) >= 3 and parts[0] == "stages" and parts[2] in STAGE_ORDER:
+    if len(parts) >= 3 and parts[0] == "stages" and parts[2] in stage_order:
         parts = parts[2:]
-    if len(parts) >= 3 and parts[0] == "student":
+    if parts[:2] in _TAGGED_TEACHERS or (len(parts) >= 3 and parts[0] == "student"):
         parts = [parts[0], *parts[2:]]
     if len(parts) >= 4 and parts[:2] == ["prune", "target"]:
         del parts[3]
     return dotted(tuple(parts)) or "recipe"
 
 
-def _device_problems(recipe: Recipe) -> list[str]:
+def _device_problems(recipe: AnyRecipe) -> list[str]:
     problems = []
+    granularity = recipe.granularity() if isinstance(recipe, Recipe) else None
     for name in recipe.validation.devices:
         try:
             device = load_device(name)
@@ -97,7 +103,7 @@ def _device_problems(recipe: Recipe) -> list[str]:
             problems += error.problems
             continue
         for model_format, scheme in recipe.variants():
-            refusal = device.refuses(model_format, scheme, recipe.granularity())
+            refusal = device.refuses(model_format, scheme, granularity)
             if refusal:
                 problems.append(f"validation.devices: {model_format}-{scheme} cannot run on {name}: {refusal}")
     return problems

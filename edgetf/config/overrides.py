@@ -12,8 +12,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from edgetf.config.recipe import Recipe
-from edgetf.config.stages import STAGE_ORDER
+from edgetf.config.schema import schema_of
 from edgetf.core.errors import ConfigError, near_match
 
 Tree = dict[str, Any]
@@ -51,13 +50,13 @@ def _value(path: str, text: str) -> Any:
 
 
 def _put(tree: Tree, path: list[str], value: Any) -> None:
-    head, rest = path[0], path[1:]
+    head, rest, schema = path[0], path[1:], schema_of(tree)
     named = [_called(stage) for stage in _stages(tree) if stage.get("stage") == "distill" and "name" in stage]
-    if head in STAGE_ORDER or head in named:
+    if head in schema.stage_order or head in named:
         _put_in_stage(tree, head, rest, value)
         return
-    if head not in Recipe.model_fields:
-        known = [*Recipe.model_fields, *STAGE_ORDER, *named]
+    if head not in schema.model.model_fields:
+        known = [*schema.model.model_fields, *schema.stage_order, *named]
         raise ConfigError(f"{head}: not a recipe field or stage{near_match(head, known)}")
     if not rest:
         tree[head] = value
@@ -102,7 +101,8 @@ def _put_in_stage(tree: Tree, name: str, rest: list[str], value: Any) -> None:
     if mine is None:  # a stage that the recipe lacks is added in its place of the order
         mine = {"stage": name}
         stages.append(mine)
-        stages.sort(key=_order)
+        order = schema_of(tree).stage_order
+        stages.sort(key=lambda stage: _place(stage, order))
     _put_inside(mine, name, rest, value)
 
 
@@ -118,6 +118,6 @@ def _put_inside(node: Tree, place: str, path: list[str], value: Any) -> None:
     node[path[-1]] = value
 
 
-def _order(stage: Any) -> int:
+def _place(stage: Any, order: Sequence[str]) -> int:
     name = stage.get("stage") if isinstance(stage, dict) else None
-    return STAGE_ORDER.index(name) if name in STAGE_ORDER else len(STAGE_ORDER)
+    return order.index(name) if name in order else len(order)

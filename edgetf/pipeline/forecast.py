@@ -100,7 +100,7 @@ def predicted_steps(recipe: Recipe, data: Dataset, teacher: Config) -> tuple[Ste
     length = recipe.data.max_length
     words = np.array([len(text.split()) for text in data.train.texts[:1000]])
     tokens = float(np.minimum(words * _TOKENS_PER_WORD + 2, length).mean())
-    rate = _matmul_macs_per_second() * _TRAINING_EFFICIENCY
+    rate = matmul_macs_per_second() * _TRAINING_EFFICIENCY
     rows = len(data.train)
     teachers = next((stage.ensemble for stage in recipe.stages if isinstance(stage, FinetuneConfig)), 1)
     teacher_pass = rows * cost_of(teacher, length).macs * tokens / length / rate
@@ -148,7 +148,7 @@ def _quantized_files(recipe: Recipe) -> int:
     return climbed + sum(scheme != "fp32" for _, scheme in recipe.variants())
 
 
-def _matmul_macs_per_second() -> float:
+def matmul_macs_per_second() -> float:
     """How fast this machine multiplies (256, 384) by (384, 1536) in float32: the best of twenty, in about 0.1 s."""
     a, b = np.ones((256, 384), np.float32), np.ones((384, 1536), np.float32)
     best = float("inf")

@@ -27,6 +27,7 @@ from edgetf.data.dataset import Split
 from edgetf.formats.quantization import Feeds, Quantization
 from edgetf.models.checkpoint import WEIGHTS, copy_checkpoint, locate_teacher, read_config
 from edgetf.pipeline.deliver import deliver_reference, deliver_variant
+from edgetf.pipeline.maker import Maker
 from edgetf.pipeline.plan import Plan
 from edgetf.pipeline.settings import quantization
 from edgetf.pipeline.store import Made, Store
@@ -45,26 +46,14 @@ RUNTIMES = ("onnxruntime", "ai-edge-litert", "tokenizers", "numpy")
 TorchStage = FinetuneConfig | VocabularyConfig | DistillConfig | PruneConfig
 
 
-class Workshop:
+class Workshop(Maker):
     """Makes the artifacts of one plan, or finds them in the store; knows the task's teacher once there is one."""
 
     def __init__(self, plan: Plan, store: Store, reporter: Reporter) -> None:
-        self.plan, self.store, self.reporter = plan, store, reporter
+        super().__init__(store, reporter)
+        self.plan = plan
         self.context = Context(plan.recipe, plan.data, reporter.update, reporter.say)
         self.reference: Artifact | None = None
-
-    def make(
-        self, name: str, stage: str, config: Any, parents: list[Artifact], packages: tuple[str, ...],
-        write: Callable[[Path], tuple[Spec, float]],
-    ) -> Made:  # fmt: skip
-        def shown(out: Path) -> tuple[Spec, float]:
-            with self.reporter.step(name):
-                return write(out)
-
-        made = self.store.make(name, stage, config, parents, packages, shown)
-        if made.cached:
-            self.reporter.say(f"{name}: reused")
-        return made
 
     def teacher(self, refusal: str | None = None) -> Artifact:
         """The recipe's teacher, as a checkpoint of the run; a `refusal` says why it must be there already.

@@ -39,6 +39,10 @@ class Model:
         """Its tokenizer with its length rule."""
         return Encoder(self.folder, self.max_length, self.long_texts, self.pad_id, by_word(self.task))
 
+    def text_ids(self, text: str) -> tuple[int, ...]:
+        """Tokens of the first piece of a text."""
+        return tuple(self.encoder().pieces([text])[0][0].input_ids)
+
     def open(self, threads: int) -> Session:
         """A session of it.
 

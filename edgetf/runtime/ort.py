@@ -29,7 +29,7 @@ class OrtSession:
         self._session = session
         self.input_names = tuple(item.name for item in session.get_inputs())
         self._output = session.get_outputs()[0].name
-        self.engine = Engine.of(asked, _nodes(session))
+        self.engine = Engine.of(asked, nodes_of(session))
 
     def run(self, batch: Batch) -> Floats:
         """Logits (B, C) in float64.
@@ -42,17 +42,17 @@ class OrtSession:
             logits = self._session.run([self._output], feed)[0]
         except Exception as error:  # the library's exceptions share no public base
             tokens = batch.input_ids.shape[1]
-            raise ParityError(f"onnxruntime cannot run {tokens} tokens ({_short(error)}); give fewer") from None
+            raise ParityError(f"onnxruntime cannot run {tokens} tokens ({short_words(error)}); give fewer") from None
         return np.asarray(logits, dtype=np.float64)
 
 
-def _short(error: Exception) -> str:
+def short_words(error: Exception) -> str:
     """Both ends of what the library says."""
     whole = " ".join(str(error).split())
     return whole[:120] + " … " + whole[-120:] if len(whole) > 250 else whole
 
 
-def _nodes(session: Any) -> dict[str, int]:
+def nodes_of(session: Any) -> dict[str, int]:
     """How many nodes of the optimized graph each provider has; a compiled part counts as the nodes in it."""
     try:
         parts = session.get_provider_graph_assignment_info()
@@ -71,24 +71,29 @@ class OrtBackend:
 
     def load(self, model: Path, threads: int, provider: str | None = None) -> Session:
         """See `Backend.load`."""
-        with needs("ort"):
-            import onnxruntime as ort
-        asked = provider or CPU
-        if asked not in ort.get_available_providers():
-            raise lacks_provider(f"onnxruntime {ort.__version__}", asked, ort.get_available_providers())
-        if not model.is_file():
-            raise ArtifactError(f"{model}: not found")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Spinning threads steal time from the other model of an interleaved comparison.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        try:
-            return OrtSession(ort.InferenceSession(str(model), options, providers=list({asked: 0, CPU: 0})), asked)
-        except Exception as error:  # the library's exceptions share no public base
-            message = _short(error)
-            if any(words in str(error) for words in _LACKS_OP):
-                raise ParityError(f"{model}: onnxruntime {ort.__version__} lacks an op of it ({message})") from None
-            raise ArtifactError(f"{model}: onnxruntime cannot open it ({message})") from None
+        return OrtSession(open_graph(model, threads, provider), provider or CPU)
+
+
+def open_graph(model: Path, threads: int, provider: str | None = None) -> Any:
+    """The library's own session of a file; see `Backend.load` for what it raises."""
+    with needs("ort"):
+        import onnxruntime as ort
+    asked = provider or CPU
+    if asked not in ort.get_available_providers():
+        raise lacks_provider(f"onnxruntime {ort.__version__}", asked, ort.get_available_providers())
+    if not model.is_file():
+        raise ArtifactError(f"{model}: not found")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Spinning threads steal time from the other model of an interleaved comparison.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    try:
+        return ort.InferenceSession(str(model), options, providers=list({asked: 0, CPU: 0}))
+    except Exception as error:  # the library's exceptions share no public base
+        message = short_words(error)
+        if any(words in str(error) for words in _LACKS_OP):
+            raise ParityError(f"{model}: onnxruntime {ort.__version__} lacks an op of it ({message})") from None
+        raise ArtifactError(f"{model}: onnxruntime cannot open it ({message})") from None

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgetf.core.files import file_sha256
+from edgetf.runtime.decode.model import DecoderModel
 from edgetf.runtime.encoder import TOKENIZER
 from edgetf.runtime.model import Model
 from edgetf.targets.target import Request
@@ -34,7 +35,7 @@ def pack(request: Request, folder: PurePosixPath) -> Parcel:
     if "texts" in sent:
         texts, pairs = sent.pop("texts"), sent.pop("pairs", None)
         sent["inputs"] = Model.from_json(request["model"]).encoder().inputs(texts, pairs).to_json()
-    moved = [_moved(Model.from_json(record), request.get("text", ""), folder) for record in models_of(request)]
+    moved = [_moved(model_of(record), request.get("text", ""), folder) for record in models_of(request)]
     for model, path in moved:
         files[PurePosixPath(model.path)] = path
     if "models" in request:
@@ -49,11 +50,16 @@ def models_of(request: Request) -> list[dict[str, Any]]:
     return request["models"] if "models" in request else [request["model"]] if "model" in request else []
 
 
-def _moved(model: Model, text: str, folder: PurePosixPath) -> tuple[Model, Path]:
+def model_of(record: dict[str, Any]) -> Model | DecoderModel:
+    """A model as a request names it."""
+    return DecoderModel.from_json(record) if "decoder" in record else Model.from_json(record)
+
+
+def _moved(model: Model | DecoderModel, text: str, folder: PurePosixPath) -> tuple[Model | DecoderModel, Path]:
     """The model as it is called on the device, and where it is here."""
     digest = file_sha256(model.path)
     ids = model.timed_ids
     if not ids and text and (model.folder / TOKENIZER).is_file():
-        ids = tuple(model.encoder().pieces([text])[0][0].input_ids)
+        ids = model.text_ids(text)
     name = f"{digest[:16]}{model.path.suffix}"
     return replace(model, folder=Path(folder), model_file=name, timed_ids=ids, sha256=digest), model.path

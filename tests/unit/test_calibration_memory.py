@@ -25,7 +25,7 @@ import json, sys
 import numpy as np
 import onnx
 from edgetf.formats.onnx_calibrate import _seen, _with_outputs, activation_ranges
-from edgetf.runtime.runner import peak_rss_bytes
+from edgetf.runtime.memory import peak_rss_bytes
 
 path, names, rows, method = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 read = 0

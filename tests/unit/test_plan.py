@@ -61,7 +61,7 @@ def test_a_narrower_hidden_state_has_fewer_weights(tiny: Tiny) -> None:
 
 
 def test_every_teacher_of_an_ensemble_takes_its_time(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast, "_matmul_macs_per_second", lambda: 2e10)
+    monkeypatch.setattr(forecast, "matmul_macs_per_second", lambda: 2e10)
     one, three = (
         {
             step.name: step.predicted_seconds

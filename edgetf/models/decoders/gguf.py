@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from edgetf.core.quiet import quiet
 from edgetf.models.decoders.checkpoint import save_decoder
 from edgetf.models.decoders.configs import FAMILIES
 from edgetf.models.decoders.gguf_tokenizer import write_tokenizer
+from edgetf.models.decoders.sizes import DecoderSize
 
 SUFFIX = ".gguf"
+EMBEDDING = "token_embd.weight"
 _TOKENIZER_FIELDS = "tokenizer.ggml."
 _ARCHITECTURES = tuple(family.removesuffix("_text") for family in FAMILIES)
 
@@ -91,6 +94,37 @@ def _listed_sha256(files: list[Path], title: str) -> str | None:
     return None
 
 
+def gguf_size(file: Path) -> DecoderSize:
+    """How large the model in the file is, whose head alone is read.
+
+    Raises:
+        ArtifactError: not a GGUF file.
+        DeviceError: the package that reads it is missing.
+    """
+    shapes, _ = _read(file)
+    if EMBEDDING not in shapes:
+        raise ArtifactError(f"{file}: has no {EMBEDDING}, so that it holds no language model")
+    hidden_size, vocab_size = shapes[EMBEDDING]
+    return DecoderSize(sum(prod(shape) for shape in shapes.values()), vocab_size, hidden_size)
+
+
+def _read(file: Path) -> tuple[dict[str, list[int]], dict[str, Any]]:
+    """The shape of every tensor, innermost first, and the fields of the file's head.
+
+    Raises:
+        ArtifactError: not a GGUF file.
+        DeviceError: the package that reads it is missing.
+    """
+    with needs("gguf"):
+        import gguf
+    try:
+        reader = gguf.GGUFReader(file)
+        shapes = {tensor.name: [int(size) for size in tensor.shape] for tensor in reader.tensors}
+        return shapes, {name: field.contents() for name, field in reader.fields.items()}
+    except (OSError, ValueError, IndexError, KeyError) as error:
+        raise ArtifactError(f"{file}: not a GGUF file ({' '.join(str(error).split())[:160]})") from None
+
+
 def convert_gguf(file: Path, folder: Path) -> int:
     """Write config, weights and tokenizer of the file into the folder; returns the number of weights.
 
@@ -98,18 +132,11 @@ def convert_gguf(file: Path, folder: Path) -> int:
         ArtifactError: not a GGUF file, or of a model that is not known here.
         DeviceError: the package that reads it is missing.
     """
-    with needs("gguf"):
-        import gguf
+    shapes, fields = _read(file)
+    _refuse(fields, shapes.keys(), file)
     with needs("compress"), quiet():
         import torch
         from transformers import AutoModelForCausalLM
-    try:
-        reader = gguf.GGUFReader(file)
-        fields = {name: field.contents() for name, field in reader.fields.items()}
-    except (OSError, ValueError, IndexError, KeyError) as error:
-        raise ArtifactError(f"{file}: not a GGUF file ({' '.join(str(error).split())[:160]})") from None
-    _refuse(fields, {tensor.name for tensor in reader.tensors}, file)
-    del reader
     try:
         with quiet():
             model: Any = AutoModelForCausalLM.from_pretrained(
@@ -126,7 +153,7 @@ def convert_gguf(file: Path, folder: Path) -> int:
     return save_decoder(model, folder, folder)
 
 
-def _refuse(fields: dict[str, Any], tensors: set[str], file: Path) -> None:
+def _refuse(fields: dict[str, Any], tensors: Iterable[str], file: Path) -> None:
     """What would come out as another model without a word."""
     kind = fields.get("general.architecture")
     if kind not in _ARCHITECTURES:

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetf.core.decoder import DecoderFacts
-from edgetf.core.metrics import Floats
 from edgetf.runtime.backend import Engine
 
 Ids = NDArray[np.int64]
+Logits = NDArray[np.float32]
 
 
 class Cache(Protocol):
@@ -47,7 +47,7 @@ class DecoderSession(Protocol):
         """An empty cache."""
         ...
 
-    def run(self, ids: Ids, cache: Any) -> tuple[Floats, Any]:
+    def run(self, ids: Ids, cache: Any) -> tuple[Logits, Any]:
         """Logits (T, V) in float32 behind each of the tokens `ids` (T,), and the cache that holds them too.
 
         Raises:

@@ -1,0 +1,1 @@
+"""Plan and run a language recipe: from a decoder teacher to validated variants of its student."""
