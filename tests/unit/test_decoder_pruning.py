@@ -12,14 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_decoders import FAMILIES, decoder_folder, language_context, sealed, tiny_decoder, tiny_tokenizer
 
+from edgetf.config.language.models import LlamaShape
 from edgetf.config.language.stages import LanguagePruneConfig
 from edgetf.core.decoder import DecoderFacts
 from edgetf.core.errors import ConfigError
 from edgetf.models.decoders.axes import layers_of, reading_norms
 from edgetf.models.decoders.checkpoint import load_decoder, save_decoder
 from edgetf.models.decoders.facts import decoder_facts
-from edgetf.models.decoders.shapes import DecoderShape, pruned_shape, shape_of
+from edgetf.models.decoders.shapes import DecoderShape, pruned_shape, shape_of, shape_to_make
 from edgetf.models.decoders.slicing import KeptUnits, keep_layers, narrow
+from edgetf.models.decoders.students import llama
 from edgetf.stages.language import prune
 from edgetf.stages.language.influence import influences, measure, norm_factors
 
@@ -200,7 +202,7 @@ def test_every_group_keeps_as_many_heads_and_the_rest_reloads(
     )  # fmt: skip
     before = shape_of(model.config)
     try:
-        shape = pruned_shape(model.config, config)
+        shape = pruned_shape("qwen3", before, config)
     except ConfigError as error:
         assert "too small to remove anything" in str(error)
         return
@@ -222,14 +224,21 @@ def test_every_group_keeps_as_many_heads_and_the_rest_reloads(
 )
 def test_what_no_folder_could_hold_is_refused_in_words(family: str, ratios: dict[str, float], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        pruned_shape(tiny_decoder(family).config, LanguagePruneConfig.model_validate(ratios))
+        pruned_shape(family, shape_of(tiny_decoder(family).config), LanguagePruneConfig.model_validate(ratios))
+
+
+def test_a_shape_to_make_is_the_shape_of_what_is_made() -> None:
+    shape = LlamaShape(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2, intermediate_size=40
+    )
+    assert shape_to_make(shape) == shape_of(llama(shape, 50, 16, 0).config)
 
 
 def test_heads_that_share_nothing_go_as_groups(tmp_path: Path) -> None:
-    config = tiny_decoder("qwen2", num_key_value_heads=4).config
+    before = shape_of(tiny_decoder("qwen2", num_key_value_heads=4).config)
     with pytest.raises(ConfigError, match="each KV group has one query head; use kv_group_ratio"):
-        pruned_shape(config, LanguagePruneConfig(head_ratio=0.5))
-    assert pruned_shape(config, LanguagePruneConfig(kv_group_ratio=0.25)).groups == 3
+        pruned_shape("qwen2", before, LanguagePruneConfig(head_ratio=0.5))
+    assert pruned_shape("qwen2", before, LanguagePruneConfig(kv_group_ratio=0.25)).groups == 3
 
 
 def context_of(source: Any, **prune_config: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from edgetf.config.language.models import LlamaShape
 from edgetf.config.language.stages import LanguagePruneConfig
 from edgetf.core.errors import ConfigError
 from edgetf.models.students import kept_width
@@ -37,13 +38,23 @@ def shape_of(config: Any) -> DecoderShape:
     return DecoderShape(int(config.num_hidden_layers), groups, queries // groups, int(config.intermediate_size), hidden)
 
 
-def pruned_shape(config: Any, prune: LanguagePruneConfig) -> DecoderShape:
-    """The shape that the ratios leave.
+def shape_to_make(shape: LlamaShape) -> DecoderShape:
+    """The shape of a Llama that a recipe describes."""
+    return DecoderShape(
+        layers=shape.num_hidden_layers,
+        groups=shape.num_key_value_heads,
+        heads=shape.num_attention_heads // shape.num_key_value_heads,
+        neurons=shape.intermediate_size,
+        hidden=shape.hidden_size,
+    )
+
+
+def pruned_shape(kind: str, before: DecoderShape, prune: LanguagePruneConfig) -> DecoderShape:
+    """The shape that the ratios leave of a decoder of the family `kind`.
 
     Raises:
-        ConfigError: no plain folder could hold it, or a ratio that takes nothing.
+        ConfigError: no plain folder could hold it, or the ratios take nothing.
     """
-    before, kind = shape_of(config), str(config.model_type)
     if kind == "gpt2":
         named = {name: getattr(prune, name) for name in ("kv_group_ratio", "head_ratio", "hidden_ratio")}
         if wrong := [f"prune.{name}: got {ratio:g}" for name, ratio in named.items() if ratio]:

@@ -1,11 +1,11 @@
 """Take a decoder apart: another config, and a model of it that holds the parts that stay.
 
 The smaller model is made anew from its config, so that what comes out is what a plain Hugging Face folder reloads.
-Removing units equals multiplying them by zero. For a hidden dimension the norms must see to that: RMSNorm divides by the
-root of the mean square over H dimensions, which over the H' that stay is √(H / H') larger where the others are zero. So
-the norm's weights are multiplied by that, and what it adds to the mean square by its square; or, where the others are
-not zero, the weights by what calibration texts show (`norm_factors`). Gemma multiplies its embedding by √H: its rows
-take up what √H' lacks, and where the output layer is the same tensor, the last norm takes it away again.
+Removing units equals multiplying them by zero. For a hidden dimension the norms must see to that: RMSNorm divides by
+the root of the mean square over H dimensions, which over the H' that stay is √(H / H') larger where the others are
+zero. So the norm's weights are multiplied by that, and what it adds to the mean square by its square; or, where the
+others are not zero, the weights by what calibration texts show (`norm_factors`). Gemma multiplies its embedding by √H:
+its rows take up what √H' lacks, and where the output layer is the same tensor, the last norm takes it away again.
 """
 
 from __future__ import annotations

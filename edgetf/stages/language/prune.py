@@ -39,7 +39,8 @@ def run(config: LanguagePruneConfig, source: Artifact, context: LanguageContext,
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     model = load_decoder(source.path)
-    before, after = shape_of(model.config), pruned_shape(model.config, config)
+    before = shape_of(model.config)
+    after = pruned_shape(model.config.model_type, before, config)
     blocks = calibration(source.path, context, config.importance_sequences)
     smaller, details = pruned(model, after, blocks, config, context)
     details |= {"before": asdict(before), "after": asdict(after)}
