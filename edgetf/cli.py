@@ -127,7 +127,8 @@ def bench(
     json: Json = False,
 ) -> None:
     """Latency of a file, alone or against another."""
-    from edgetf.commands.bench import Asked, bench_command
+    from edgetf.commands.asked import Asked
+    from edgetf.commands.bench import bench_command
 
     lengths, cores = tuple(seq_len or ()), tuple(cpu or ())
     asked = Asked(model, device, against, threads, lengths, samples, sustained, cores, provider)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from edgetf.commands.asked import Asked
+from edgetf.commands.bench_language import bench_decoders, decoder_at
 from edgetf.commands.output import print_json
 from edgetf.core.artifact import MANIFEST, open_verified
 from edgetf.core.device import DeviceProfile, load_device
@@ -15,6 +17,7 @@ from edgetf.core.errors import EXIT_FINE, ArtifactError, ConfigError
 from edgetf.core.made import made_with
 from edgetf.core.metrics import percentile
 from edgetf.core.support import HERE
+from edgetf.report.language_timings import decoding_lines
 from edgetf.report.progress import Reporter
 from edgetf.report.timings import bench_lines
 from edgetf.runtime.model import Model
@@ -44,30 +47,22 @@ def model_at(path: Path, device: DeviceProfile) -> Model:
     return Model(path.name, path.parent, path.name, BACKENDS[path.suffix], DEFAULT_LENGTH)
 
 
-@dataclass(frozen=True)
-class Asked:
-    """The options of the command."""
-
-    model: Path
-    device: str
-    against: Path | None = None
-    threads: int = 1
-    seq_lens: tuple[int, ...] = ()
-    samples: int = 60
-    sustained: float | None = None
-    cpus: tuple[int, ...] = ()
-    provider: str | None = None
-
-
 def bench_command(asked: Asked, as_json: bool) -> int:
     """Time one file, or two in turns, at one length or several; or one for minutes.
 
     Raises:
-        ConfigError: minutes of two models, or at several lengths.
+        ConfigError: minutes of two models, or at several lengths, or of a decoder.
     """
     device = load_device(asked.device)
     target = open_target(device)
     paths = [each for each in (asked.model, asked.against) if each is not None]
+    decoders = [decoder_at(each) for each in paths]
+    if decoders[0] is not None:
+        if asked.sustained is not None:
+            raise ConfigError("--sustained: a decoder is timed a token at a time; leave it out")
+        found = bench_decoders(decoders, device, target, asked)
+        print_json(found) if as_json else print("\n".join(decoding_lines(found)))
+        return EXIT_FINE
     models = [on_device(device, model_at(each, device), asked.provider) for each in paths]
     lengths = asked.seq_lens or (models[0].max_length,)
     request = {"threads": asked.threads, "text": "", "cpus": list(asked.cpus)}

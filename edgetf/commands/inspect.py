@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from edgetf.core.files import file_sha256
 from edgetf.core.metrics import Metric
 from edgetf.core.quiet import quiet
 from edgetf.core.schemes import Format
-from edgetf.core.task_names import CLASSIFICATION
+from edgetf.core.task_names import CLASSIFICATION, LANGUAGE_MODELING, AnyTask
 from edgetf.pipeline.run import artifacts_in
 from edgetf.report.table import console
 from edgetf.report.words import fraction, mebibytes, seconds
@@ -82,6 +83,9 @@ def _print(document: dict[str, Any]) -> None:
             table.add_row(name, value)
     for metric in document.get("metrics", []):
         table.add_row(metric["name"], f"{fraction(Metric.from_json(metric))} (n {metric['n']})")
+    decoder = document.get("details", {}).get("decoder")
+    if decoder:
+        table.add_row("decoder", ", ".join(f"{name} {value}" for name, value in _shape(decoder).items()))
     graph = document.get("graph")
     if graph:
         table.add_row("operators", ", ".join(f"{op} {count}" for op, count in list(graph["ops"].items())[:12]))
@@ -98,6 +102,20 @@ def _print(document: dict[str, Any]) -> None:
         out.print(files)
 
 
+def _shape(decoder: dict[str, Any]) -> dict[str, Any]:
+    """What a runtime must know of a decoder, without what is only there for each layer."""
+    return {name: value for name, value in decoder.items() if isinstance(value, int | str)}
+
+
+def _headlines(artifacts: Sequence[Artifact]) -> tuple[str, str]:
+    """The metric that a table shows of a run, and what it is called where torch measured it on the dev rows."""
+    name: AnyTask = artifacts[0].spec.details.get("task", CLASSIFICATION) if artifacts else CLASSIFICATION
+    if name == LANGUAGE_MODELING:
+        return "perplexity", "dev_perplexity"
+    task = task_of(name)
+    return task.headline, task.dev_name
+
+
 def _run(folder: Path, as_json: bool) -> int:
     artifacts = [verify(artifact) for artifact in artifacts_in(folder)]
     unfinished = sorted(path.name for path in folder.glob("*.partial"))
@@ -106,11 +124,11 @@ def _run(folder: Path, as_json: bool) -> int:
     if as_json:
         print_json({"run": str(folder), "unfinished": unfinished, "artifacts": [_artifact(a) for a in artifacts]})
         return EXIT_FINE
-    task = task_of(artifacts[0].spec.details.get("task", CLASSIFICATION) if artifacts else CLASSIFICATION)
-    table = Table("artifact", "stage", "kind", "scheme", "parameters", "size", task.headline, "took")
+    headlines = _headlines(artifacts)
+    table = Table("artifact", "stage", "kind", "scheme", "parameters", "size", headlines[0], "took")
     for artifact in artifacts:
         spec = artifact.spec
-        headline = next((m for m in spec.metrics if m.name in {task.headline, task.dev_name}), None)
+        headline = next((m for m in spec.metrics if m.name in headlines), None)
         table.add_row(
             artifact.manifest.name, artifact.manifest.stage, spec.kind, spec.scheme,
             f"{spec.params:,}" if spec.params else "–", mebibytes(artifact.manifest.size_bytes),

@@ -13,7 +13,6 @@ from edgetf.core.errors import ConfigError
 from edgetf.core.files import guard_disk
 from edgetf.report.github import annotation_lines, step_summary
 from edgetf.report.junit import junit as to_junit
-from edgetf.tasks.task import Task
 from edgetf.validation.row import DeviceRow
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
@@ -45,8 +44,8 @@ class Reports:
         if problems:
             raise ConfigError(problems)
 
-    def write(self, title: str, verdict: Verdict, rows: Named, task: Task, markdown: str) -> None:
-        """Write what was asked for.
+    def write(self, title: str, verdict: Verdict, rows: Named, table: str, markdown: str) -> None:
+        """Write what was asked for; `table` is that of the rows in Markdown, `markdown` all there is to say.
 
         Raises:
             ConfigError: a file's folder does not exist.
@@ -56,7 +55,7 @@ class Reports:
         if self.markdown is not None:
             _write(self.markdown, markdown)
         if self.github_summary:
-            _write(Path(os.environ[SUMMARY]), step_summary(title, verdict, rows, task), append=True)
+            _write(Path(os.environ[SUMMARY]), step_summary(title, verdict, rows, table), append=True)
         if self.github_annotations:
             for line in annotation_lines(rows, self.require_measured):
                 print(line)

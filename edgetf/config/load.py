@@ -18,7 +18,6 @@ from edgetf.core.files import is_file, read_yaml
 from edgetf.core.places import shipped
 from edgetf.core.problems import dotted, explain
 
-
 _TAGGED_TEACHERS = [["teacher", tag] for tag in ("pretrained", "made", "remote")]
 
 

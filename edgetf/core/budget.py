@@ -13,25 +13,29 @@ from itertools import chain
 from typing import Any, Literal
 
 from edgetf.core.errors import ConfigError, near_match
-from edgetf.core.task_names import TaskName
+from edgetf.core.task_names import AnyTask
 
 Verdict = Literal["pass", "fail", "not_measured"]
 
 ANY_UPPER = ("latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "instructions_ratio", "size_mib", "peak_rss_mib")
 ANY_LOWER = ("speedup", "size_ratio", "provider_share")
-TIMED = ("latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "speedup")  # judged by edgetf.validation.latency_gate
-TASK_UPPER: dict[TaskName, tuple[str, ...]] = {
+DECODING = ("ttft_ms", "prefill_tokens_per_s", "decode_tokens_per_s")  # of a decoder, at its middle context
+TIMED = ("latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "speedup", *DECODING)  # by validation.latency_gate
+TASK_UPPER: dict[AnyTask, tuple[str, ...]] = {
     "sequence_classification": ("accuracy_drop",),
     "regression": ("pearson_drop", "mse", "rmse"),
     "sentence_embeddings": (),
     "token_classification": ("f1_drop",),
+    "language_modeling": ("perplexity", "perplexity_ratio", "bits_per_byte", "kl", "kl_p99", "flip_rate", "ttft_ms"),
 }
-TASK_LOWER: dict[TaskName, tuple[str, ...]] = {
+TASK_LOWER: dict[AnyTask, tuple[str, ...]] = {
     "sequence_classification": ("accuracy", "agreement", "macro_f1"),
     "regression": ("pearson", "spearman"),
     "sentence_embeddings": ("similarity_spearman", "neighbor_agreement", "cosine"),
     "token_classification": ("f1", "token_accuracy", "agreement"),
+    "language_modeling": ("prefill_tokens_per_s", "decode_tokens_per_s"),
 }
+_OPEN_ENDED = {"mse", "rmse", "perplexity", "perplexity_ratio", "bits_per_byte", "kl", "kl_p99", *DECODING}
 
 
 def _once(keys: Iterable[str]) -> tuple[str, ...]:
@@ -42,7 +46,7 @@ UPPER_BOUNDS = _once([*chain(*TASK_UPPER.values()), *ANY_UPPER])
 LOWER_BOUNDS = _once([*chain(*TASK_LOWER.values()), *ANY_LOWER])
 BUDGET_KEYS = UPPER_BOUNDS + LOWER_BOUNDS
 _NONE: Mapping[str, str] = {}
-_FRACTIONS = {*chain(*TASK_UPPER.values(), *TASK_LOWER.values()), "provider_share"} - {"mse", "rmse"}
+_FRACTIONS = {*chain(*TASK_UPPER.values(), *TASK_LOWER.values()), "provider_share"} - _OPEN_ENDED
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def budget_problems(budget: Mapping[str, float], place: str = "--budget ") -> li
     return problems
 
 
-def task_problems(budget: Mapping[str, float], task: TaskName, place: str = "--budget ") -> list[str]:
+def task_problems(budget: Mapping[str, float], task: AnyTask, place: str = "--budget ") -> list[str]:
     """Keys that another task has: they would never be measured.
 
     >>> task_problems({"accuracy_drop": 0.02, "speedup": 2}, "regression", "budget.")

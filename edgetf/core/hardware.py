@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgetf.core.strict import Strict
 
@@ -47,6 +47,21 @@ class Memory(Strict):
     source: Source
 
 
+class DecodeBandwidth(Strict):
+    """Bytes of weights a second that decoders were seen to read there: model bytes times published tokens a second."""
+
+    low_gb_per_s: Annotated[float, Field(gt=0, description="of the slowest model seen")]
+    high_gb_per_s: Annotated[float, Field(gt=0, description="of the fastest model seen")]
+    unit: Annotated[Literal["cpu", "gpu", "npu"], Field(description="what computed")] = "cpu"
+    source: Source
+
+    @model_validator(mode="after")
+    def _ascends(self) -> DecodeBandwidth:
+        if self.low_gb_per_s > self.high_gb_per_s:
+            raise ValueError(f"low_gb_per_s {self.low_gb_per_s:g} is above high_gb_per_s {self.high_gb_per_s:g}")
+        return self
+
+
 class Throughput(Strict):
     """Arithmetic a second: `peak` by a data sheet, `sustained` as a benchmark measured it."""
 
@@ -82,6 +97,7 @@ class Hardware(Strict):
     cores: tuple[Cores, ...] = ()
     caches: tuple[Cache, ...] = ()
     memory: Memory | None = None
+    decode_bandwidth: DecodeBandwidth | None = None
     throughput: tuple[Throughput, ...] = ()
     dtypes: Annotated[tuple[Dtype, ...], Field(description="types that it has arithmetic for")] = ()
     providers: Annotated[tuple[str, ...], Field(description="execution providers and delegates there are for it")] = ()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from edgetf.core.errors import ConfigError, DataError
 from edgetf.core.files import is_file, read_yaml
@@ -28,6 +29,8 @@ class DataCard(Strict):
     text: str = "text"
     label: str = "label"
     encoding: str = "utf-8"
+    files: Annotated[str, Field(description="which files of a folder are the data, as a glob")] = "*.txt"
+    tagged: Annotated[bool, Field(description="the files hold words with tags, word/tag, for running text")] = False
 
 
 def card_names() -> list[str]:
@@ -50,9 +53,9 @@ def load_card(name: str) -> DataCard | None:
         raise ConfigError(explain(error, DataCard, place=f"{path.name}: ")) from None
 
 
-def content_sha256(path: Path) -> str:
+def content_sha256(path: Path, pattern: str = "*.txt") -> str:
     """sha256 over the names and contents of the data files at a path, so that a folder has one too."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*.txt") if p.is_file())
+    files = [path] if path.is_file() else sorted(p for p in path.rglob(pattern) if p.is_file())
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.relative_to(path.parent).as_posix().encode())
@@ -66,6 +69,6 @@ def check_card(card: DataCard, path: Path) -> None:
     Raises:
         DataError: it is not the data that the card describes.
     """
-    got = content_sha256(path)
+    got = content_sha256(path, card.files)
     if got != card.sha256:
         raise DataError(f"{card.name}: {path} has sha256 {got[:12]}…, its card says {card.sha256[:12]}…; {card.get}")

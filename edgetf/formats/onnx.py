@@ -57,7 +57,7 @@ def export_onnx(model: Any, path: Path, opset: int) -> tuple[str, ...]:
         if write_problem(error):
             raise
         raise ParityError(f"export: torch cannot write this model as ONNX ({first_cause(error)})") from None
-    _name_and_strip(path)
+    name_and_strip(path)
     return graph.input_names
 
 
@@ -65,7 +65,7 @@ _FLOAT = 1  # as ONNX numbers it
 _SCOPES = "pkg.torch.onnx.name_scopes"  # the modules around an operator, from the whole model inwards
 
 
-def _name_and_strip(path: Path) -> None:
+def name_and_strip(path: Path) -> None:
     """Name, in place, what reads weights, and the weights, after their module; then take out torch's traces.
 
     torch writes a transposed weight as `val_19`. The traces say where in the Python code each operator came from:

@@ -36,7 +36,7 @@ def deliver_reference(
 ) -> tuple[Spec, float]:
     """The teacher's fp32 ONNX file with the evaluation rows and its own logits on them."""
     started = time.monotonic()
-    _link(exported, out)
+    link(exported, out)
     test = context.data.test
     report(0, 2, f"the teacher answers {len(test)} evaluation rows")
     answer = runtime_logits(deployable_model(exported), test.texts, test.pairs, settings.threads)
@@ -64,7 +64,7 @@ def deliver_variant(
 ) -> tuple[Spec, float]:
     """A variant of the model that a stage of the kind `made_by` made, with its numbers on every device and its card."""
     started = time.monotonic()
-    _link(exported, out)
+    link(exported, out)
     rows = []
     for device in devices:
 
@@ -90,7 +90,7 @@ def _describe(out: Path, exported: Artifact, rows: list[DeviceRow], metrics: lis
     return replace(exported.spec, metrics=tuple(metrics))
 
 
-def _link(exported: Artifact, out: Path) -> None:
+def link(exported: Artifact, out: Path) -> None:
     """The exported files again, as hard links where the file system has them."""
     for entry in exported.manifest.files:
         target = out / entry.path

@@ -89,11 +89,11 @@ class _Reader:
         return known_shape(str(self.path), name, shape)
 
     def _bytes(self, name: str) -> float:
-        return prod(self._shape(name)) * _type_bytes(self.known[name][0])
+        return prod(self._shape(name)) * type_bytes(self.known[name][0])
 
     def _stored_bytes(self, name: str) -> float:
         kind, shape = self.weights[name]
-        return prod(shape or ()) * _type_bytes(kind)
+        return prod(shape or ()) * type_bytes(kind)
 
 
 def _type_name(kind: int) -> str:
@@ -103,7 +103,8 @@ def _type_name(kind: int) -> str:
     return str(TensorProto.DataType.Name(kind)).lower().replace("float16", "fp16").replace("float8", "fp8")
 
 
-def _type_bytes(kind: int) -> float:
+def type_bytes(kind: int) -> float:
+    """Of one element, whose type is numbered as ONNX numbers it."""
     from onnx import TensorProto, helper
 
     if kind in (TensorProto.INT4, TensorProto.UINT4):

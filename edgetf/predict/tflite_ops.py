@@ -32,7 +32,7 @@ def tflite_ops(path: Path, seq_len: int) -> tuple[int, list[Op]]:
         content = path.read_bytes()
         if content[4:8] != b"TFL3":
             raise ArtifactError(f"{path}: not a TFLite file; make it again")
-        reader = _Reader(schema, schema.Model.GetRootAs(content))
+        reader = Reader(schema, schema.Model.GetRootAs(content))
         length, subgraph = reader.signature(path, seq_len)
         return length, reader.ops(subgraph)
     except OSError as error:
@@ -41,7 +41,7 @@ def tflite_ops(path: Path, seq_len: int) -> tuple[int, list[Op]]:
         raise ArtifactError(f"{path}: not a TFLite file, or cut; make it again") from None
 
 
-class _Reader:
+class Reader:
     """Walks the tables of one file."""
 
     def __init__(self, schema: Any, model: Any) -> None:
@@ -62,24 +62,32 @@ class _Reader:
         length = min((each for each in found if each >= seq_len), default=max(found))
         return length, self.model.Subgraphs(found[length])
 
+    def named(self, key: str) -> Any:
+        """The subgraph of the signature of that name, or None."""
+        for place in range(self.model.SignatureDefsLength()):
+            entry = self.model.SignatureDefs(place)
+            if entry.SignatureKey().decode() == key:
+                return self.model.Subgraphs(entry.SubgraphIndex())
+        return None
+
     def ops(self, subgraph: Any) -> list[Op]:
         """Every operator, in order; a weight that is dequantized when it is used stays a weight."""
         behind: dict[int, int] = {}
         found = []
         for place in range(subgraph.OperatorsLength()):
             op = subgraph.Operators(place)
-            name, reads = self._name(op), [int(index) for index in op.InputsAsNumpy() if index >= 0]
+            name, reads = self.name(op), [int(index) for index in op.InputsAsNumpy() if index >= 0]
             output = int(op.Outputs(0))
-            if name == "DEQUANTIZE" and self._is_constant(subgraph, reads[0]):
+            if name == "DEQUANTIZE" and self.is_constant(subgraph, reads[0]):
                 behind[output] = reads[0]
             found.append(self._op(subgraph, name, [behind.get(index, index) for index in reads], output))
         return found
 
     def _op(self, subgraph: Any, name: str, reads: list[int], output: int) -> Op:
-        gives, dtype = self._shape(subgraph, output), self._type(subgraph, output)
-        stored = [index for index in reads if self._is_constant(subgraph, index)]
-        moved = sum(self._bytes(subgraph, index) for index in reads if index not in stored)
-        moved += self._bytes(subgraph, output)
+        gives, dtype = self.shape(subgraph, output), self._type(subgraph, output)
+        stored = [index for index in reads if self.is_constant(subgraph, index)]
+        moved = sum(self.size_of(subgraph, index) for index in reads if index not in stored)
+        moved += self.size_of(subgraph, output)
         elements = prod(gives)
         if name == "DEQUANTIZE" and stored:
             return Op(name, "view", 0.0, 0.0, 0.0, 0, _NAMES.get(dtype, dtype.lower()))  # comes with the weight's use
@@ -87,27 +95,30 @@ class _Reader:
             return Op(name, "rounding", 0.0, 0.0, moved, elements, "float")  # row by row, in plain code
         if name not in PRODUCTS:
             return Op(name, group_of(name), 0.0, 0.0, moved, elements, _NAMES.get(dtype, dtype.lower()))
-        flops = product_flops(self._shape(subgraph, reads[0]), gives)
+        flops = product_flops(self.shape(subgraph, reads[0]), gives)
         if reads[1] not in stored:
             return Op(name, "attention", flops, 0.0, moved, elements, _NAMES.get(dtype, dtype.lower()))
-        kind, weights = self._type(subgraph, reads[1]), sum(self._bytes(subgraph, index) for index in stored)
+        kind, weights = self._type(subgraph, reads[1]), sum(self.size_of(subgraph, index) for index in stored)
         return Op(name, "product", flops, weights, moved, elements, _NAMES.get(kind, kind.lower()))
 
-    def _name(self, op: Any) -> str:
+    def name(self, op: Any) -> str:
+        """What the schema calls an operator."""
         code = self.model.OperatorCodes(op.OpcodeIndex())
         return self.op_names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
 
-    def _shape(self, subgraph: Any, index: int) -> Shape:
+    def shape(self, subgraph: Any, index: int) -> Shape:
+        """Of a tensor."""
         tensor = subgraph.Tensors(index)
         return tuple(int(size) for size in tensor.ShapeAsNumpy()) if tensor.ShapeLength() else ()
 
     def _type(self, subgraph: Any, index: int) -> str:
         return self.type_names[subgraph.Tensors(index).Type()]
 
-    def _bytes(self, subgraph: Any, index: int) -> float:
-        return prod(self._shape(subgraph, index)) * _BYTES.get(self._type(subgraph, index), 1.0)
+    def size_of(self, subgraph: Any, index: int) -> float:
+        """Of a tensor."""
+        return prod(self.shape(subgraph, index)) * _BYTES.get(self._type(subgraph, index), 1.0)
 
-    def _is_constant(self, subgraph: Any, index: int) -> bool:
+    def is_constant(self, subgraph: Any, index: int) -> bool:
         """Whether its bytes are in the file: in the table, or behind it where the file is large."""
         buffer = self.model.Buffers(subgraph.Tensors(index).Buffer())
         return bool(buffer.DataLength() > 0 or buffer.Offset() > 1)

@@ -45,7 +45,7 @@ class VariantResult(NamedTuple):
     made_by: str = "export"  # the kind of the stage that made the model
 
 
-def _host(artifact: Artifact | None) -> dict[str, Any] | None:
+def host_row(artifact: Artifact | None) -> dict[str, Any] | None:
     """The first device row of a delivered artifact, where it was measured."""
     from edgetf.core.files import read_json
 
@@ -66,7 +66,7 @@ def document(
 ) -> dict[str, Any]:
     """Put everything together, and judge every row by the recipe's budget."""
     variants = [variant._replace(rows=[judged(row, recipe.budget) for row in variant.rows]) for variant in variants]
-    verdict, best = _overall([(variant.artifact, variant.rows) for variant in variants])
+    verdict, best = run_verdict([(variant.artifact, variant.rows) for variant in variants])
     if not all(ladder["met"] for ladder in ladders):
         verdict = "fail"  # what may be lost was the recipe's to say
     seq_len = recipe.validation.seq_len or recipe.data.max_length
@@ -90,7 +90,7 @@ def document(
     }
 
 
-def _overall(variants: Sequence[tuple[Artifact, list[DeviceRow]]]) -> tuple[Verdict, str | None]:
+def run_verdict(variants: Sequence[tuple[Artifact, list[DeviceRow]]]) -> tuple[Verdict, str | None]:
     """The run passes if a variant keeps the budget; the fastest is the best.
 
     A variant that gives wrong results fails the run, whatever the others do. One that was not timed, as a scheme that
@@ -139,7 +139,7 @@ def _milliseconds(row: DeviceRow) -> float:
 def _teacher(reference: Artifact | None, seq_len: int) -> dict[str, Any] | None:
     if reference is None:
         return None
-    row = _host(reference)
+    row = host_row(reference)
     return {
         "name": reference.manifest.name,
         "params": reference.spec.params,
@@ -156,7 +156,7 @@ def _stage_remarks(stages: Sequence[StageResult], teacher: Counted | None, seq_l
     before, than, speedup = teacher, "its teacher", [1.0, 1.0]
     for stage in stages:
         said.append([])
-        kind, row = stage.artifacts[0].manifest.stage, _host(stage.measured)
+        kind, row = stage.artifacts[0].manifest.stage, host_row(stage.measured)
         if kind not in {"vocabulary", "distill", "prune"} or row is None or not row.get("speedup_ci95"):
             continue
         own, interval = counted(stage.shown, seq_len), row["speedup_ci95"]
@@ -175,7 +175,7 @@ def _said_of(variant: VariantResult, stages: Sequence[StageResult], said: Sequen
 
 def _stage(stage: StageResult, seq_len: int, remarks: list[str]) -> dict[str, Any]:
     """One stage."""
-    row = _host(stage.measured)
+    row = host_row(stage.measured)
     return {
         "name": stage.name,
         "member": stage.member,
@@ -198,7 +198,7 @@ def _family(recipe: Recipe, variants: Sequence[VariantResult]) -> list[dict[str,
     for member, config in prune.members().items() if prune else ():
         if member is not None and config.target is not None:
             own = [(variant.artifact, variant.rows) for variant in variants if variant.member == member]
-            verdict, best = _overall(own)
+            verdict, best = run_verdict(own)
             target = config.target.model_dump(exclude_none=True)
             found.append({"name": member, "target": target, "verdict": verdict, "best": best})
     return found

@@ -10,16 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgetf.core.budget import Verdict, relation
-from edgetf.report.markdown import rows_markdown
-from edgetf.tasks.task import Task
 from edgetf.validation.row import DeviceRow
 
 _MARK = {"pass": "✅", "fail": "❌", "not_measured": "⚪"}
 
 
-def step_summary(title: str, verdict: Verdict, rows: Sequence[tuple[str, DeviceRow]], task: Task) -> str:
-    """The verdict, the table of variants, and every bound folded away below it."""
-    lines = [f"## {_MARK[verdict]} {title}: {verdict}", "", rows_markdown(rows, task)]
+def step_summary(title: str, verdict: Verdict, rows: Sequence[tuple[str, DeviceRow]], table: str) -> str:
+    """The verdict, the `table` of variants in Markdown, and every bound folded away below it."""
+    lines = [f"## {_MARK[verdict]} {title}: {verdict}", "", table]
     checks = [(name, row, check) for name, row in rows for check in row.checks]
     if checks:
         lines += ["<details><summary>Every bound</summary>", "", "| | variant | device | bound | measured | said |"]

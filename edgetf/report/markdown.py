@@ -53,12 +53,17 @@ def run_markdown(record: dict[str, Any]) -> str:
     """A whole report."""
     task = task_of_run(record)
     lines = [f"# {record['recipe']}: {record['verdict']}", ""]
-    lines += [*_table(stage_columns(task), stage_cells(record)), "", *_table(COST_COLUMNS, cost_cells(record)), ""]
+    lines += [
+        *table_lines(stage_columns(task), stage_cells(record)),
+        "",
+        *table_lines(COST_COLUMNS, cost_cells(record)),
+        "",
+    ]
     remarks = [f"- {line}" for line in remark_lines(record)]
     made = record["made"]
     lines += [*remarks, *([""] if remarks else []), rows_markdown(rows_of(record), task)]
     for found in record.get("ladder", []):
-        lines += [f"{ladder_title(found)}:", "", *_table(LADDER_COLUMNS, ladder_cells(found)), ""]
+        lines += [f"{ladder_title(found)}:", "", *table_lines(LADDER_COLUMNS, ladder_cells(found)), ""]
     lines += _family(members_of(record), task)
     return "\n".join([*lines, f"edgetf {made['edgetf']}, commit {made['commit']}.", ""])
 
@@ -68,10 +73,11 @@ def _family(members: Sequence[Member], task: Task) -> list[str]:
     if not members:
         return []
     note = "By the best variant of each; ● no other member is both as fast and as good."
-    return [*_table(family_columns(task), map(family_cells, members)), "", note, ""]
+    return [*table_lines(family_columns(task), map(family_cells, members)), "", note, ""]
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def table_lines(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table, line by line."""
     return [_line(columns), f"|{'--|' * len(columns)}", *map(_line, rows)]
 
 

@@ -42,26 +42,26 @@ def run_tables(record: dict[str, Any]) -> Group:
     family = members_of(record)
     tables = [stage_table(record), cost_table(record), variant_table(record)]
     found = record.get("ladder", [])
-    tables += [_table(ladder_title(each), LADDER_COLUMNS, ladder_cells(each), left=2) for each in found]
-    return Group(*tables, *([family_table(family, task_of_run(record))] if family else []), _summary(record))
+    tables += [plain_table(ladder_title(each), LADDER_COLUMNS, ladder_cells(each), left=2) for each in found]
+    return Group(*tables, *([family_table(family, task_of_run(record))] if family else []), summary(record))
 
 
 def stage_table(record: dict[str, Any]) -> Table:
     """What each stage cost and bought; the task's metric and milliseconds are those of its exported file."""
-    return _table(f"{record['recipe']}: stages", stage_columns(task_of_run(record)), stage_cells(record), left=1)
+    return plain_table(f"{record['recipe']}: stages", stage_columns(task_of_run(record)), stage_cells(record), left=1)
 
 
 def cost_table(record: dict[str, Any]) -> Table:
     """What is counted of every variant beside what was measured, with ratios to the teacher."""
-    return _table("variants beside the teacher, counted and measured", COST_COLUMNS, cost_cells(record), left=1)
+    return plain_table("variants beside the teacher, counted and measured", COST_COLUMNS, cost_cells(record), left=1)
 
 
 def family_table(members: list[Member], task: Task) -> Table:
     """The members of a family, each by its best variant; what no other member beats is on the front."""
-    return _table("family, each by its best variant", family_columns(task), map(family_cells, members), left=2)
+    return plain_table("family, each by its best variant", family_columns(task), map(family_cells, members), left=2)
 
 
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> Table:
+def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> Table:
     """A table whose first columns, so many, hold names and the others numbers; a verdict has its color."""
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
@@ -78,7 +78,7 @@ def device_table(rows: Sequence[tuple[str, DeviceRow]], task: Task = CLASSIFICAT
     counted = any_counted(rows)
     columns = ["variant", "device", task.headline, "drop", "size", "p50", "p90", "speed-up", "peak RSS"]
     columns += ["instructions", "verdict"] if counted else ["verdict"]
-    return _table("variants", columns, (_device_cells(name, row, task, counted) for name, row in rows), left=2)
+    return plain_table("variants", columns, (_device_cells(name, row, task, counted) for name, row in rows), left=2)
 
 
 def _device_cells(name: str, row: DeviceRow, task: Task, counted: bool) -> tuple[str, ...]:
@@ -97,7 +97,8 @@ def variant_table(record: dict[str, Any]) -> Table:
     return device_table(rows_of(record), task_of_run(record))
 
 
-def _summary(record: dict[str, Any]) -> Text:
+def summary(record: dict[str, Any]) -> Text:
+    """Budget, verdict, remarks, and where the run is."""
     text = Text()
     budget = ", ".join(f"{key}={value:g}" for key, value in record["budget"].items()) or "none"
     text.append(f"budget: {budget} → ")

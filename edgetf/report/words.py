@@ -57,6 +57,17 @@ def milliseconds(value: float | None) -> str:
     return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms" if value >= 10 else f"{value:.2f} ms"
 
 
+def per_second(value: float | None) -> str:
+    """Tokens a second, with three significant digits or so.
+
+    >>> per_second(1234.5), per_second(31.456), per_second(3.217), per_second(None)
+    ('1234', '31.5', '3.22', '–')
+    """
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
 def fraction(metric: Metric | None) -> str:
     """A metric's value with four digits.
 

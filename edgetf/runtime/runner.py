@@ -16,6 +16,7 @@ from typing import Any
 
 from edgetf.core.errors import DeviceError, EdgetfError
 from edgetf.core.made import machine
+from edgetf.runtime.bandwidth import bandwidth
 from edgetf.runtime.bench import bench, sustain
 from edgetf.runtime.classify import classify
 from edgetf.runtime.counting import count_instructions
@@ -85,6 +86,41 @@ def pin(cpus: list[int]) -> None:
         raise DeviceError(f"cpus: got {cpus}, allowed: some of {os.cpu_count()} cores, from 0 ({error})") from None
 
 
+def answer_to(request: Request, voice: Voice) -> dict[str, Any]:
+    """What is said of one request.
+
+    Raises:
+        EdgetfError: what a model, a runtime or the request causes.
+    """
+
+    def tick(done: int, total: int) -> None:
+        voice.say("tick", done=done, total=total)
+
+    match request["do"]:
+        case "classify":
+            return classify_texts(request, voice)
+        case "bench":
+            return bench(request)
+        case "sustain":
+            return sustain(request, tick)
+        case "invariance":
+            return invariance(request)
+        case "bandwidth":
+            return bandwidth(request)
+        case "count":
+            return count_instructions(request)
+        case "selfcheck":
+            return selfcheck()
+        case "generate" | "score" | "score_stream" | "decode_bench":
+            from edgetf.runtime.decode.answers import answer
+
+            return answer(request, tick)
+        case other:
+            allowed = "classify, bench, sustain, invariance, bandwidth, count, selfcheck"
+            decoders = "generate, score, score_stream, decode_bench"
+            raise EdgetfError(f"runner: got do={other!r}, allowed: {allowed}, {decoders}")
+
+
 def main() -> int:
     """Answer one request from stdin; the exit code repeats that of the error, if there was one."""
     voice = Voice(own_stdout())
@@ -93,27 +129,7 @@ def main() -> int:
     try:
         if request.get("cpus"):
             pin(request["cpus"])
-        match request["do"]:
-            case "classify":
-                voice.say("result", **classify_texts(request, voice))
-            case "bench":
-                voice.say("result", **bench(request))
-            case "sustain":
-                voice.say("result", **sustain(request, lambda done, total: voice.say("tick", done=done, total=total)))
-            case "invariance":
-                voice.say("result", **invariance(request))
-            case "count":
-                voice.say("result", **count_instructions(request))
-            case "selfcheck":
-                voice.say("result", **selfcheck())
-            case "generate" | "score" | "score_stream" | "decode_bench":
-                from edgetf.runtime.decode.answers import answer
-
-                voice.say("result", **answer(request, lambda done, total: voice.say("tick", done=done, total=total)))
-            case other:
-                allowed = "classify, bench, sustain, invariance, count, selfcheck"
-                decoders = "generate, score, score_stream, decode_bench"
-                raise EdgetfError(f"runner: got do={other!r}, allowed: {allowed}, {decoders}")
+        voice.say("result", **answer_to(request, voice))
     except EdgetfError as error:
         voice.say("error", message=str(error), exit_code=error.exit_code)
         return error.exit_code

@@ -21,7 +21,7 @@ from edgetf.stages.objective import Objective
 from edgetf.stages.outputs import Tutor
 from edgetf.tasks import task_of
 from edgetf.training import processes
-from edgetf.training.batches import TensorBatch, encode_split
+from edgetf.training.batches import Encoded, TensorBatch, encode_split
 from edgetf.training.lessons import label_loss
 from edgetf.training.loop import Job, Losses, LossFunction, Progress, train
 from edgetf.training.teacher import Question, by_row, cached_logits, infer, takes_token_types
@@ -58,8 +58,7 @@ def learn(model: Any, config: TrainingConfig, source: Artifact, context: Context
     objective = Objective(config, model, source, context) if isinstance(config, LossConfig) else None
     job = Job(
         model=model if objective is None else objective.learner,
-        rows=encode_split(context.data.train, encoder) if objective is None else objective.rows,
-        encoder=encoder,
+        material=Encoded(encode_split(context.data.train, encoder) if objective is None else objective.rows, encoder),
         loss=_labels(context.recipe.task) if objective is None else objective.loss,
         evaluate=lambda trained: exam(model),
         config=config,
@@ -81,7 +80,7 @@ def learn(model: Any, config: TrainingConfig, source: Artifact, context: Context
             objective.close()
 
 
-def _labels(task: TaskName) -> LossFunction:
+def _labels(task: TaskName) -> LossFunction[TensorBatch]:
     """The loss of a model that learns from the labels alone."""
 
     def loss(model: Any, batch: TensorBatch, done: float) -> Losses:

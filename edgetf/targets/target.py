@@ -14,7 +14,7 @@ Request = dict[str, Any]
 Answer = dict[str, Any]
 Tick = Callable[[int, int], None]
 NO_MILLISECONDS = "an emulated processor gives no milliseconds; ask for its instructions: edgetf validate ARTIFACT"
-TIMED = ("bench", "sustain", "decode_bench")  # requests whose answers are milliseconds
+TIMED = ("bench", "sustain", "decode_bench", "bandwidth")  # requests whose answers are milliseconds
 Ask = Callable[[Request], Answer]
 How = Literal["measured", "emulated"]
 

@@ -185,3 +185,19 @@ def in_order(
     for start in range(0, len(order), batch_size):
         positions = order[start : start + batch_size]
         yield positions, TensorBatch(**collate(positions))
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Encoded rows as a training takes them."""
+
+    rows: Rows
+    encoder: Encoder
+
+    def order(self, batch_size: int, seed: int) -> BucketSampler:
+        """Batches of like length."""
+        return BucketSampler(self.rows, batch_size, seed)
+
+    def batch(self, positions: list[int]) -> TensorBatch:
+        """The pieces at these positions, padded."""
+        return TensorBatch(**Collator(self.rows, self.encoder)(positions))

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from accelerate import Accelerator
@@ -29,14 +29,13 @@ from edgetf.config.training import TrainingConfig
 from edgetf.core.artifact import CHECKPOINT
 from edgetf.core.files import guard_disk
 from edgetf.core.progress import Report
-from edgetf.runtime.encoder import Encoder
 from edgetf.training import processes
-from edgetf.training.batches import BucketSampler, Collator, Rows, TensorBatch
+from edgetf.training.material import B, Material
 from edgetf.training.threads import choose_threads
 
 Losses = dict[str, Tensor]
-LossFunction = Callable[[Any, TensorBatch, float], Losses]  # model, batch, share of the steps that are done
-Counts = Callable[[TensorBatch], Mapping[str, float]]  # how many things of a batch each term is the mean of
+LossFunction = Callable[[Any, B, float], Losses]  # model, batch, share of the steps that are done
+Counts = Callable[[B], Mapping[str, float]]  # how many things of a batch each term is the mean of
 
 
 @dataclass
@@ -57,20 +56,19 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Job:
-    """One training: a model, rows, a loss that gives its weighted terms by name, and a dev score to maximize."""
+class Job(Generic[B]):
+    """One training: a model, its material, a loss that gives weighted terms by name, and a dev score to maximize."""
 
     model: Any
-    rows: Rows
-    encoder: Encoder
-    loss: LossFunction
+    material: Material[B]
+    loss: LossFunction[B]
     evaluate: Callable[[Any], float]
     config: TrainingConfig
     folder: Path
     seed: int
     report: Report
     say: Callable[[str], None]
-    counts: Counts | None = None  # None: rows, for every term
+    counts: Counts[B] | None = None  # None: rows, for every term
     keep_best: bool = True  # else the last epoch's weights, where the score says nothing of what is learned
     score_name: str = "dev_accuracy"
     slack: Callable[[float], float] | None = None  # how far under the top score a later epoch is still as good
@@ -100,7 +98,7 @@ def schedule(updates: int, warmup: float) -> Callable[[int], float]:
     return factor
 
 
-def train(job: Job) -> Progress:
+def train(job: Job[B]) -> Progress:
     """Train in place, leave the weights of the best epoch in the model, and say how it went.
 
     An epoch is as good as the best where its dev score lies within the job's slack; then the later one is kept, whose
@@ -109,10 +107,10 @@ def train(job: Job) -> Progress:
     return _Run(job).go()
 
 
-class _Run:
+class _Run(Generic[B]):
     """The state of one training."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job[B]) -> None:
         config = job.config
         torch.set_num_threads(choose_threads(config.threads))
         set_seed(job.seed + processes.index())  # each drops out other units
@@ -122,9 +120,8 @@ class _Run:
         if config.freeze_embeddings:
             for parameter in job.model.get_input_embeddings().parameters():
                 parameter.requires_grad_(False)
-        self.sampler = BucketSampler(job.rows, config.batch_size, job.seed)
-        self.collate = Collator(job.rows, job.encoder)
-        self.per_epoch = len(self.sampler)
+        self.order = job.material.order(config.batch_size, job.seed)
+        self.per_epoch = len(self.order)
         self.total = max(1, round(config.epochs * self.per_epoch))
         trained = [parameter for parameter in job.model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
@@ -184,8 +181,8 @@ class _Run:
 
     def _batches(self) -> Iterator[tuple[list[int], bool]]:
         """The positions of this epoch's remaining batches, each with whether an optimizer step follows it."""
-        self.sampler.set_epoch(self.progress.epoch)
-        every = list(self.sampler)[: self.total - self.progress.epoch * self.per_epoch]
+        self.order.set_epoch(self.progress.epoch)
+        every = list(self.order)[: self.total - self.progress.epoch * self.per_epoch]
         group = self.job.config.gradient_accumulation
         for number, positions in enumerate(every[self.progress.step :], start=self.progress.step + 1):
             yield positions, number % group == 0 or number == len(every)
@@ -194,7 +191,7 @@ class _Run:
         progress = self.progress
         self.model.train()
         for positions, update in self._batches():
-            self._step(TensorBatch(**self.collate(positions)), update)
+            self._step(self.job.material.batch(positions), update)
             progress.step += 1
             mean = progress.sums["total"] / progress.counts["total"]
             self.job.report(self._done(), self.total, f"loss {mean:.3f}")
@@ -202,7 +199,7 @@ class _Run:
                 self._save()
         self._end_epoch()
 
-    def _step(self, batch: TensorBatch, update: bool) -> None:
+    def _step(self, batch: B, update: bool) -> None:
         """One batch; of several processes, each takes its rows of it."""
         mine = batch.part(processes.index(), processes.count())
         taken = mine if len(mine) else batch.part(0, len(batch))  # a row of no weight, so that all do the same
@@ -224,7 +221,7 @@ class _Run:
             sums[name] = sums.get(name, 0.0) + value
             counts[name] = counts.get(name, 0) + 1
 
-    def _weighted(self, terms: Losses, mine: TensorBatch, batch: TensorBatch) -> Losses:
+    def _weighted(self, terms: Losses, mine: B, batch: B) -> Losses:
         """The terms as this process's addends to those of the whole batch."""
         if processes.count() == 1:
             return terms
@@ -285,7 +282,8 @@ class _Run:
                 shutil.rmtree(new, ignore_errors=True)
                 new.mkdir(parents=True)
             processes.meet()
-            self.accelerator.save_state(str(new))  # of the other processes only their random numbers
+            # Of the other processes only their random numbers; safetensors cannot hold tied weights as they are.
+            self.accelerator.save_state(str(new), safe_serialization=False)
             processes.meet()
             if processes.is_main():
                 (new / "progress.json").write_text(json.dumps(vars(self.progress)))

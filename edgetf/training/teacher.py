@@ -1,7 +1,6 @@
 """The teacher's logits, computed once for a set of rows and kept on disk, keyed by teacher and rows.
 
-They are written in blocks, which several processes or machines may do, and then joined; no more than a block is ever in
-memory.
+How they are gathered: see edgetf.training.gather.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -19,8 +17,6 @@ from torch import Tensor
 
 from edgetf.algorithms.distillation import soft_logits_loss, soft_top_k_loss
 from edgetf.core.artifact import key_of
-from edgetf.core.errors import ArtifactError
-from edgetf.core.files import whole_file
 from edgetf.core.part import WHOLE, Part
 from edgetf.core.places import cache_folder
 from edgetf.core.progress import Report
@@ -28,9 +24,9 @@ from edgetf.models.families import family_of
 from edgetf.runtime.encoder import Encoder
 from edgetf.training import processes
 from edgetf.training.batches import Rows, in_order
-from edgetf.training.blocks import missing, split_rows
+from edgetf.training.gather import Arrays, Shelf, fetch, fill
 
-_ARRAYS = ("kept", "rest", "top")
+_NOTE = "blocks of the teacher's logits"
 
 
 def takes_token_types(model: Any) -> bool:
@@ -120,9 +116,9 @@ class Question:
         return cache_folder() / "teacher-logits" / key[:24]
 
     @property
-    def blocks(self) -> list[tuple[range, Path]]:
-        """The pieces of each block of the answer, and its file; it holds what these pieces answer."""
-        return [(rows, self.folder / f"block-{k:03}.npz") for k, rows in enumerate(split_rows(len(self.rows)))]
+    def shelf(self) -> Shelf:
+        """Where its arrays are gathered."""
+        return Shelf(self.folder, len(self.rows), self.rows.answers)
 
 
 def cached_logits(model: Callable[[], Any], question: Question, report: Report) -> SoftTargets:
@@ -130,76 +126,23 @@ def cached_logits(model: Callable[[], Any], question: Question, report: Report) 
 
     `model` gives the teacher; it is asked only for blocks that nobody has answered yet.
     """
-    folder = question.folder
-    if processes.once(lambda: not (folder / "top.npy").is_file()):
-        answer(model, question, report)
-        processes.meet()
-        processes.once(lambda: _join(question))
-
-    def mapped(name: str) -> Any:
-        path = folder / f"{name}.npy"
-        return np.load(path, mmap_mode="r") if path.is_file() else None
-
-    return SoftTargets(mapped("top"), question.temperature, mapped("kept"), mapped("rest"))
+    found = fetch(question.shelf, lambda pieces: _answered(model, question, pieces), report, _NOTE)
+    return SoftTargets(found["top"], question.temperature, found.get("kept"), found.get("rest"))
 
 
 def answer(model: Callable[[], Any], question: Question, report: Report, part: Part = WHOLE) -> int:
     """Write the missing blocks of a part of the answer; gives their number, of which each process writes some."""
-    if processes.once(lambda: (question.folder / "top.npy").is_file()):
-        return 0
-    blocks = question.blocks
-    todo = missing([file for _, file in blocks], part)
-    for done, number in enumerate(todo):
-        report(done, len(todo), "blocks of the teacher's logits")
-        pieces, file = blocks[number]
-        logits = infer(model().to(processes.device()), question.rows, question.encoder, pieces)
-        targets = SoftTargets(logits, question.temperature)
-        if question.top_k is not None and question.top_k < logits.shape[1]:
-            targets = keep_top(logits, question.top_k, question.temperature)
-        arrays = {name: getattr(targets, name) for name in _ARRAYS if getattr(targets, name) is not None}
-        with whole_file(file) as place, place.open("wb") as stream:
-            np.savez(stream, **arrays)
-    return len(todo)
+    return fill(question.shelf, lambda pieces: _answered(model, question, pieces), report, _NOTE, part)
 
 
-def _join(question: Question) -> None:
-    """Write the blocks one after the other into files that can be memory-mapped, the one that is looked for last."""
-    files = [file for _, file in question.blocks]
-    try:
-        first = _read_block(files[0])
-        for name in [name for name in _ARRAYS if name in first]:
-            with whole_file(question.folder / f"{name}.npy") as place:
-                _write_joined(place, files, name, question.rows.answers)
-    except FileNotFoundError:  # another run has joined them meanwhile
-        if not (question.folder / "top.npy").is_file():
-            raise
-    for file in files:
-        file.unlink(missing_ok=True)
-
-
-def _read_block(file: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a block.
-
-    Raises:
-        ArtifactError: it was not copied whole.
-    """
-    try:
-        with np.load(file) as block:
-            return dict(block)
-    except (BadZipFile, EOFError, ValueError):
-        raise ArtifactError(f"{file}: damaged; remove it and run the same command again") from None
-
-
-def _write_joined(place: Path, files: list[Path], name: str, answers: int) -> None:
-    """One array of all blocks, with so many answers, as a .npy file."""
-    with place.open("wb") as stream:
-        for number, file in enumerate(files):
-            array = _read_block(file)[name]
-            if number == 0:
-                kind = np.lib.format.dtype_to_descr(array.dtype)
-                head = {"descr": kind, "fortran_order": False, "shape": (answers, *array.shape[1:])}
-                np.lib.format.write_array_header_1_0(stream, head)
-            stream.write(array.tobytes())
+def _answered(model: Callable[[], Any], question: Question, pieces: range) -> Arrays:
+    """The arrays of a block: what these pieces answer."""
+    logits = infer(model().to(processes.device()), question.rows, question.encoder, pieces)
+    targets = SoftTargets(logits, question.temperature)
+    if question.top_k is not None and question.top_k < logits.shape[1]:
+        targets = keep_top(logits, question.top_k, question.temperature)
+    named = {"kept": targets.kept, "rest": targets.rest, "top": targets.top}
+    return {name: array for name, array in named.items() if array is not None}
 
 
 def keep_top(logits: NDArray[np.float32], k: int, temperature: float) -> SoftTargets:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from edgetf.core.budget import TIMED, Verdict, check_budget, overall
+from edgetf.core.budget import DECODING, TIMED, Verdict, check_budget, overall
 from edgetf.validation import latency_gate
 from edgetf.validation.fallback import provider_share
+from edgetf.validation.language.readings import decode_readings
 from edgetf.validation.row import AWAY, DeviceRow
 
 MIB = 1 << 20
@@ -15,13 +16,16 @@ SIMULATED = "this processor computes the scheme in float, so that its millisecon
 EMULATED = "an emulated processor has no milliseconds; bound instructions_ratio instead"
 UNCOUNTED = "instructions are counted on emulated devices only"
 NOTHING_TIMED = "an emulated processor has no milliseconds, and the way to this one counts no instructions"
+_PREDICTED = ("latency_p50_ms", "decode_tokens_per_s")
 NO_REFERENCE = "the teacher's fp32 ONNX folder is not beside this one; give it with --reference"
 
 
 def readings_of(row: DeviceRow) -> dict[str, latency_gate.Reading]:
     """The timed values of a row, with their intervals; none where nothing was timed on the device itself."""
-    values = {key: getattr(row, key) if row.how == "measured" else None for key in TIMED}
-    return latency_gate.readings(row.samples_ms, values, row.speedup_ci95)
+    if row.how != "measured":
+        return {}
+    values = {key: getattr(row, key) for key in TIMED if key not in DECODING}
+    return latency_gate.readings(row.samples_ms, values, row.speedup_ci95) | decode_readings(row.decoding)
 
 
 def _reasons(row: DeviceRow) -> dict[str, str]:
@@ -42,7 +46,7 @@ def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
     if row.how in AWAY:
         reason = row.why[0].removeprefix("not measured: ")
         said = _predicted(row)
-        away = check_budget(budget, {}, reason, {"latency_p50_ms": said} if said else {})
+        away = check_budget(budget, {}, reason, dict.fromkeys(_PREDICTED, said) if said else {})
         return replace(row, checks=[vars(check) for check in away], why=[row.why[0], *([said] if said else [])])
     values: dict[str, float | None] = {record["name"]: record["value"] for record in row.metrics}
     size, reference = row.size_bytes, row.reference_size_bytes
@@ -83,5 +87,9 @@ def _predicted(row: DeviceRow) -> str | None:
     """What was predicted of a row, in words."""
     if row.predicted is None:
         return None
+    if "decode_tokens_per_s" in row.predicted:
+        low, high = row.predicted["interval_tokens_per_s"]
+        rate = row.predicted["decode_tokens_per_s"]
+        return f"predicted {rate:.4g} tokens/s behind {row.seq_len} ({low:.4g} to {high:.4g}), not measured"
     low, high = row.predicted["interval95_ms"]
     return f"predicted {row.predicted['latency_p50_ms']:.4g} ms (95 %: {low:.4g} to {high:.4g}), not measured"

@@ -44,6 +44,7 @@ class DeviceRow:
     doubts: list[str] = field(default_factory=list)  # why it is not trusted, each with its remedy
     retries: list[dict[str, Any]] = field(default_factory=list)  # why it was timed again, and what each run gave
     lengths: list[dict[str, Any]] = field(default_factory=list)  # the same at other numbers of tokens
+    decoding: list[dict[str, Any]] = field(default_factory=list)  # of a decoder: one entry a context length
     load_ms: float | None = None
     first_ms: float | None = None
     peak_rss_bytes: int | None = None

@@ -9,6 +9,7 @@ import pytest
 from edgetf.commands.reports import SUMMARY, Reports
 from edgetf.core.errors import ConfigError
 from edgetf.report.github import annotation_lines, step_summary
+from edgetf.report.markdown import rows_markdown
 from edgetf.tasks.classification import TASK
 from edgetf.validation.judge import judged
 from edgetf.validation.row import DeviceRow
@@ -24,7 +25,7 @@ ROWS = [("onnx-fp32", ROW), ("onnx-fp32", AWAY)]
 
 
 def test_a_summary_begins_with_the_verdict_and_folds_every_bound_away() -> None:
-    lines = step_summary("edgetf onnx-fp32", "fail", ROWS, TASK).splitlines()
+    lines = step_summary("edgetf onnx-fp32", "fail", ROWS, rows_markdown(ROWS, TASK)).splitlines()
     assert lines[0] == "## ❌ edgetf onnx-fp32: fail"
     assert lines.index("<details><summary>Every bound</summary>") > lines.index("| onnx-fp32 | board | – | – | – | – "
                                                                                 "| – | – | not_measured |")  # fmt: skip
@@ -36,11 +37,12 @@ def test_a_summary_begins_with_the_verdict_and_folds_every_bound_away() -> None:
 
 
 def test_without_a_budget_there_is_nothing_to_fold_away() -> None:
-    assert "details" not in step_summary("x", "pass", [("v", judged(DeviceRow("host"), {}))], TASK)
+    assert "details" not in step_summary("x", "pass", [("v", judged(DeviceRow("host"), {}))], "")
 
 
 def test_an_emulated_row_shows_instructions_and_never_milliseconds() -> None:
-    text = step_summary("x", "pass", [("v", EMULATED), ("v", ROW)], TASK)
+    rows = [("v", EMULATED), ("v", ROW)]
+    text = step_summary("x", "pass", rows, rows_markdown(rows, TASK))
     assert "| variant | device | how | accuracy | drop | size | p50 | speed-up | instructions | verdict |" in text
     assert "| v | emulated_a72 | emulated | – | – | 1.0 MiB | – | – | 3.00 M (1/4.0) | pass |" in text
     assert "| v | host | measured | – | – | 1.0 MiB | 2.00 ms | 3.00 × | – | fail |" in text
@@ -61,7 +63,7 @@ def test_the_summary_is_appended_to(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = tmp_path / "summary.md"
     path.write_text("before\n")
     monkeypatch.setenv(SUMMARY, str(path))
-    Reports(github_summary=True).write("edgetf v", "fail", ROWS, TASK, "")
+    Reports(github_summary=True).write("edgetf v", "fail", ROWS, rows_markdown(ROWS, TASK), "")
     assert path.read_text().startswith("before\n## ❌ edgetf v: fail\n")
 
 

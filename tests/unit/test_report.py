@@ -16,7 +16,7 @@ from edgetf.core.artifact import Artifact, FileEntry, Manifest, Spec
 from edgetf.core.metrics import Metric
 from edgetf.report.card import card
 from edgetf.report.cost import Counted
-from edgetf.report.document import StageResult, VariantResult, _overall, document, rows_of
+from edgetf.report.document import StageResult, VariantResult, document, rows_of, run_verdict
 from edgetf.report.family import members_of
 from edgetf.report.markdown import rows_markdown, run_markdown
 from edgetf.report.table import device_table, run_tables
@@ -100,7 +100,7 @@ WRONG = judged(replace(ROW, problems=["parity: moved"]), {"speedup": 4})
 def test_the_run_passes_with_the_fastest_variant_that_keeps_its_budget(
     variants: list[list[DeviceRow]], wanted: tuple[str, str | None]
 ) -> None:
-    assert _overall([(variant(f"v{k}"), rows) for k, rows in enumerate(variants)]) == wanted
+    assert run_verdict([(variant(f"v{k}"), rows) for k, rows in enumerate(variants)]) == wanted
 
 
 @pytest.fixture

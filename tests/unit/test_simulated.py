@@ -10,7 +10,7 @@ from exported import Exported, trained
 from edgetf.core.artifact import Artifact, seal
 from edgetf.core.device import load_device
 from edgetf.formats.quantization import Quantization
-from edgetf.report.document import _overall
+from edgetf.report.document import run_verdict
 from edgetf.report.markdown import rows_markdown
 from edgetf.stages import quantize
 from edgetf.validation.judge import SIMULATED, judged
@@ -59,9 +59,9 @@ def test_it_is_never_the_best(fp8: Artifact, row: DeviceRow) -> None:
     mine = judged(row, {})
     timed = replace(mine, how="measured", latency_p50_ms=1e9)
     other = replace(fp8, manifest=replace(fp8.manifest, name="onnx-fp32"))
-    assert _overall([(fp8, [mine]), (other, [timed])]) == ("pass", "onnx-fp32")
-    assert _overall([(other, [timed]), (fp8, [mine])]) == ("pass", "onnx-fp32")
-    assert _overall([(fp8, [mine])]) == ("pass", None)
+    assert run_verdict([(fp8, [mine]), (other, [timed])]) == ("pass", "onnx-fp32")
+    assert run_verdict([(other, [timed]), (fp8, [mine])]) == ("pass", "onnx-fp32")
+    assert run_verdict([(fp8, [mine])]) == ("pass", None)
 
 
 @pytest.mark.parametrize("name", ["raspberry_pi_5", "jetson_orin_nano"])

@@ -20,7 +20,7 @@ from edgetf.models.checkpoint import load_classifier
 from edgetf.runtime.encoder import Encoder
 from edgetf.training import blocks, threads
 from edgetf.training import teacher as teacher_module
-from edgetf.training.batches import Rows, TensorBatch, encode_split
+from edgetf.training.batches import Encoded, Rows, TensorBatch, encode_split
 from edgetf.training.loop import Job, Losses, Progress, precision_of, train
 from edgetf.training.teacher import Question, answer, by_row, cached_logits, infer, takes_token_types
 
@@ -57,7 +57,7 @@ def silent(done: int, total: int, note: str) -> None:
     """A report to nobody."""
 
 
-def new_job(checkpoint: Path, out: Path, rows: int = 40, **settings: Any) -> Job:
+def new_job(checkpoint: Path, out: Path, rows: int = 40, **settings: Any) -> Job[TensorBatch]:
     """A job of five batches of eight an epoch on a fresh model, dropout and all."""
     model = load_classifier(checkpoint)
     encoder = encoder_of(checkpoint, model)
@@ -65,8 +65,7 @@ def new_job(checkpoint: Path, out: Path, rows: int = 40, **settings: Any) -> Job
     dev = encode_split(DATA.dev, encoder)
     return Job(
         model=model,
-        rows=encode_split(DATA.train.select(list(range(rows))), encoder),
-        encoder=encoder,
+        material=Encoded(encode_split(DATA.train.select(list(range(rows))), encoder), encoder),
         loss=cross_entropy,
         evaluate=lambda trained: accuracy(trained, dev, encoder),
         config=FinetuneConfig(**asked),
@@ -77,7 +76,7 @@ def new_job(checkpoint: Path, out: Path, rows: int = 40, **settings: Any) -> Job
     )
 
 
-def weights_of(job: Job) -> Weights:
+def weights_of(job: Job[TensorBatch]) -> Weights:
     return {name: tensor.clone() for name, tensor in job.model.state_dict().items()}
 
 
@@ -167,7 +166,9 @@ class TestResume:
         progress = train(job)
         return weights_of(job), progress
 
-    def interrupted(self, checkpoint: Path, out: Path, kills: list[int], **settings: Any) -> tuple[Job, Progress]:
+    def interrupted(
+        self, checkpoint: Path, out: Path, kills: list[int], **settings: Any
+    ) -> tuple[Job[TensorBatch], Progress]:
         """Train with a kill at each of these steps, saving after every step, then to the end."""
         for step in kills:
             job = new_job(checkpoint, out, checkpoint_seconds=1e-9, **settings)
@@ -277,7 +278,7 @@ def forbidden(*arguments: Any) -> Any:
 class TestBestEpoch:
     def scored(
         self, checkpoint: Path, out: Path, scores: list[float], slack: Any = None, **settings: Any
-    ) -> tuple[Job, Progress, list[Weights]]:
+    ) -> tuple[Job[TensorBatch], Progress, list[Weights]]:
         """Train with given dev scores; also the weights after each epoch."""
         job = new_job(checkpoint, out, **settings)
         seen: list[Weights] = []

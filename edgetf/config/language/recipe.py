@@ -17,6 +17,7 @@ from edgetf.config.language.stages import (
     LanguageQuantizeConfig,
     LanguageStage,
 )
+from edgetf.core.budget import budget_problems, task_problems
 from edgetf.core.schemes import Format, Scheme
 from edgetf.core.strict import Strict
 
@@ -56,6 +57,13 @@ class LanguageRecipe(Strict):
             raise ValueError("stages: there is no export stage, so nothing would run on a device; add one")
         if isinstance(self.teacher, Made) != ("pretrain" in kinds):
             raise ValueError("pretrain: trains a teacher that has only a shape; give both, or teacher.source")
+        return self
+
+    @model_validator(mode="after")
+    def _budget_is_known(self) -> LanguageRecipe:
+        problems = budget_problems(self.budget, "budget.") + task_problems(self.budget, self.task, "budget.")
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
     @model_validator(mode="after")

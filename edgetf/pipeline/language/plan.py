@@ -23,8 +23,9 @@ from edgetf.config.language.stages import (
 from edgetf.core.errors import ConfigError
 from edgetf.core.extras import require
 from edgetf.data.corpus.documents import Corpus, load_corpus
-from edgetf.models.decoders.source import LocatedTeacher, locate_decoder
+from edgetf.models.decoders.sizes import DecoderSize
 from edgetf.pipeline.forecast import Step, matmul_macs_per_second
+from edgetf.pipeline.language.located import teacher_size
 
 # Seconds of the fixed parts, seen on a two-core x86-64 machine; training is scaled by this machine's matmul speed.
 _EXPORT_SECONDS = {"onnx": 20.0, "tflite": 60.0}
@@ -42,7 +43,6 @@ class LanguagePlan:
     corpus: Corpus
     teacher_params: int | None  # None: it is behind an endpoint
     student_params: int  # before anything is pruned by a ratio
-    teacher_weights: str | None  # sha256 of a teacher that is there
     steps: tuple[Step, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def make_language_plan(recipe: LanguageRecipe, allow_larger: bool = False) -> La
     """
     formats = {model_format for model_format, _ in recipe.variants()}
     require(["compress", "tflite"] if "tflite" in formats else ["compress"])
-    located = _locate(recipe)
+    located = teacher_size(recipe.teacher) if isinstance(recipe.teacher, Pretrained) else None
     corpus = load_corpus(recipe.data, recipe.seed)
     teacher, student = _sizes(recipe, located)
     if teacher is not None and isinstance(recipe.student, TinyGpt) and student >= teacher and not allow_larger:
@@ -97,19 +97,11 @@ def make_language_plan(recipe: LanguageRecipe, allow_larger: bool = False) -> La
             f"student: {student:,} parameters, its teacher has {teacher:,}; "
             "make it smaller, e.g. student.num_hidden_layers, or add --allow-larger"
         )
-    weights = located.sha256 if located else None
-    return LanguagePlan(recipe, corpus, teacher, student, weights, _steps(recipe, teacher, student))
+    return LanguagePlan(recipe, corpus, teacher, student, _steps(recipe, teacher, student))
 
 
-def _locate(recipe: LanguageRecipe) -> LocatedTeacher | None:
-    """The teacher's files, where it is there already."""
-    if not isinstance(recipe.teacher, Pretrained):
-        return None
-    return locate_decoder(recipe.teacher.source, recipe.teacher.revision)
-
-
-def _sizes(recipe: LanguageRecipe, located: LocatedTeacher | None) -> tuple[int | None, int]:
-    """Weights of the teacher (None: behind an endpoint) and of the student, as far as they are known before any work."""
+def _sizes(recipe: LanguageRecipe, located: DecoderSize | None) -> tuple[int | None, int]:
+    """Weights of the teacher (None: behind an endpoint) and of the student, as far as they are known before work."""
     teacher: int | None
     match recipe.teacher:
         case Made() as made:
@@ -127,7 +119,7 @@ def _sizes(recipe: LanguageRecipe, located: LocatedTeacher | None) -> tuple[int 
         case TinyGpt() as shape:
             return teacher, llama_params(shape, min(vocab, pruned or vocab))
         case LikeTeacher():
-            return teacher, teacher or 0
+            return teacher, located.with_vocabulary(pruned or vocab).params if located else teacher or 0
         case _:
             assert_never(recipe.student)
 

@@ -12,7 +12,6 @@ from typing_extensions import assert_never
 from edgetf.config.language.models import Pretrained
 from edgetf.config.language.stages import (
     LanguageDistillConfig,
-    LanguageExportConfig,
     LanguagePruneConfig,
     LanguageQuantizeConfig,
     LanguageVocabularyConfig,
@@ -26,6 +25,7 @@ from edgetf.core.made import machine
 from edgetf.core.quiet import quiet
 from edgetf.core.schemes import Format, Scheme
 from edgetf.pipeline.language.deliver import deliver_reference, deliver_variant
+from edgetf.pipeline.language.located import teacher_fingerprint
 from edgetf.pipeline.language.plan import LanguagePlan
 from edgetf.pipeline.maker import Maker
 from edgetf.pipeline.store import Made, Store
@@ -54,7 +54,7 @@ class LanguageWorkshop(Maker):
 
     def teacher(self, teacher: Pretrained) -> Made:
         """A teacher that is there, as a checkpoint of the run."""
-        config = {"source": teacher.model_dump(), "weights": self.plan.teacher_weights, **self._input()}
+        config = {"source": teacher.model_dump(), "weights": teacher_fingerprint(teacher), **self._input()}
 
         def write(out: Path) -> tuple[Spec, float]:
             with needs("compress"), quiet():

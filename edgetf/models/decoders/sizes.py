@@ -1,0 +1,45 @@
+"""How large a decoder is, by its config alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgetf.core.errors import needs
+from edgetf.core.quiet import quiet
+from edgetf.models.decoders.checkpoint import count_parameters
+from edgetf.models.decoders.configs import open_config
+
+
+@dataclass(frozen=True)
+class DecoderSize:
+    """Weights in all, a tied embedding once; rows of the embedding, and their width."""
+
+    params: int
+    vocab_size: int
+    hidden_size: int
+
+    def with_vocabulary(self, tokens: int) -> DecoderSize:
+        """With no more than so many tokens.
+
+        >>> DecoderSize(1_000, 100, 8).with_vocabulary(50).params
+        600
+        """
+        kept = min(tokens, self.vocab_size)
+        return DecoderSize(self.params - (self.vocab_size - kept) * self.hidden_size, kept, self.hidden_size)
+
+
+def config_size(folder: Path) -> DecoderSize:
+    """How large the model of a config is, which is built without memory for its weights.
+
+    Raises:
+        ArtifactError: the config is of no known family, or does not fit together.
+    """
+    config = open_config(folder)
+    with needs("compress"), quiet():
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    return DecoderSize(count_parameters(model), int(config.vocab_size), int(config.hidden_size))

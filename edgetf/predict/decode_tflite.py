@@ -1,0 +1,50 @@
+"""The stored tensors and operators of a TFLite decoder's `decode` signature, read in place.
+
+Source: the schema that ai-edge-litert ships (`schema_py_generated`).
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+from edgetf.core.errors import ArtifactError, needs
+from edgetf.predict.decode_bytes import Stored, Use
+from edgetf.predict.tflite_ops import Reader
+
+SIGNATURE = "decode"
+
+
+def read_tflite(path: Path) -> tuple[dict[str, Stored], list[Use]]:
+    """The constant tensors by name, and the operators in order.
+
+    Raises:
+        ArtifactError: it is not a TFLite file, or cannot decode.
+        DeviceError: ai-edge-litert is not installed.
+    """
+    with needs("litert"):
+        from ai_edge_litert import schema_py_generated as schema
+    try:
+        content = path.read_bytes()
+        if content[4:8] != b"TFL3":
+            raise ArtifactError(f"{path}: not a TFLite file; make it again")
+        reader = Reader(schema, schema.Model.GetRootAs(content))
+        subgraph = reader.named(SIGNATURE)
+        if subgraph is None:
+            raise ArtifactError(f"{path}: it has no signature {SIGNATURE}, so that it does not write token by token")
+        stored: dict[str, Stored] = {}
+        uses = []
+        for place in range(subgraph.OperatorsLength()):
+            op = subgraph.Operators(place)
+            reads = [int(index) for index in op.InputsAsNumpy() if index >= 0] if op.InputsLength() else []
+            gives = [int(index) for index in op.OutputsAsNumpy()] if op.OutputsLength() else []
+            for index in reads:
+                if reader.is_constant(subgraph, index):
+                    shape = reader.shape(subgraph, index)
+                    stored[str(index)] = Stored(reader.size_of(subgraph, index), shape[0] if shape else 1)
+            uses.append(Use(reader.name(op), tuple(map(str, reads)), tuple(map(str, gives))))
+        return stored, uses
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error})") from None
+    except (struct.error, IndexError, TypeError, KeyError):  # what a cut table ends in
+        raise ArtifactError(f"{path}: not a TFLite file, or cut; make it again") from None

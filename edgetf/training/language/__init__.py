@@ -1,0 +1,1 @@
+"""Training of language models: packed sequences, what the teacher says of them, and the objective of a recipe."""

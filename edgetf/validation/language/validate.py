@@ -1,0 +1,136 @@
+"""Validate a decoder on a device: golden tokens, perplexity beside its teacher, tokens a second, budgets, a verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+from edgetf.core.artifact import Artifact
+from edgetf.core.device import DeviceProfile
+from edgetf.core.errors import ArtifactError, DeviceError
+from edgetf.predict.decode import forecast_decode
+from edgetf.predict.decode_bytes import TokenCost, token_cost
+from edgetf.runtime.decode.model import DecoderModel, decoder_model
+from edgetf.targets.target import Tick, open_target
+from edgetf.validation.fallback import fallback_problem
+from edgetf.validation.judge import judged
+from edgetf.validation.language.asking import Asker
+from edgetf.validation.language.decoding import measure_decoding
+from edgetf.validation.language.evaluation import read_exam
+from edgetf.validation.language.golden import GOLDEN, parity, parity_problem, read_greedy
+from edgetf.validation.language.metrics import floor_problem, language_metrics
+from edgetf.validation.language.settings import LanguageSettings, fitting_contexts
+from edgetf.validation.latency import APART, NOT_THERE
+from edgetf.validation.row import DeviceRow
+
+BLOCKS_EMULATED = 4  # of an exam: emulation is some hundred times slower than a processor
+
+
+def validate_language(
+    artifact: Artifact,
+    device: DeviceProfile,
+    reference: Artifact | None,
+    budget: Mapping[str, float],
+    settings: LanguageSettings,
+    tick: Tick | None = None,
+) -> DeviceRow:
+    """Measure a decoder and judge it.
+
+    Raises:
+        ArtifactError, DeviceError, ParityError: the file cannot be opened or run at all.
+    """
+    kind, scheme = artifact.spec.kind, artifact.spec.scheme
+    model = replace(decoder_model(artifact, device.runtime_of(kind)), provider=device.provider)  # type: ignore[arg-type]
+    contexts = fitting_contexts(settings.contexts, model.decoder.max_length)
+    row = DeviceRow(device=device.name, threads=settings.threads)
+    unavailable = device.refuses(kind, scheme)  # type: ignore[arg-type]
+    try:
+        if unavailable is not None:
+            raise DeviceError(unavailable)
+        target = open_target(device)
+        row.how = target.how
+        row.measured_at, started = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
+        asker = Asker(target, model, settings.threads, tick)
+        _measure(row, asker, artifact, device, reference, budget, (contexts, settings.samples))
+        row.seconds = round(time.monotonic() - started, 2)
+    except DeviceError as error:
+        row = DeviceRow(device=device.name, threads=settings.threads, how="not_measured")
+        row.why = [f"not measured: {error}"]
+        if unavailable is None:
+            _predict(row, artifact, model, device, contexts[len(contexts) // 2])
+    return judged(row, budget)
+
+
+def _predict(row: DeviceRow, artifact: Artifact, model: DecoderModel, device: DeviceProfile, context: int) -> None:
+    """What the device would write, if anything is known of decoders there."""
+    with suppress(ArtifactError, DeviceError):  # nothing known, or no package to read the file with
+        found = forecast_decode(artifact.model_path, model.decoder, device, context)
+        row.how, row.seq_len, row.predicted = "predicted", context, found.to_json()
+
+
+def _measure(
+    row: DeviceRow, asker: Asker, artifact: Artifact, device: DeviceProfile, reference: Artifact | None,
+    budget: Mapping[str, float], timing: tuple[tuple[int, ...], int],
+) -> None:  # fmt: skip
+    """Fill the row.
+
+    Raises:
+        ArtifactError, ParityError: the file cannot be opened or run at all.
+        DeviceError: the device is not available, or went away.
+    """
+    row.size_bytes = artifact.manifest.size_bytes
+    row.reference_size_bytes = reference.manifest.size_bytes if reference else None
+    emulated = asker.target.how == "emulated"
+    if (artifact.path / GOLDEN).is_file():
+        row.problems = _check_parity(row, asker, artifact)
+    if reference is not None:
+        exam = read_exam(reference.path, asker.model.decoder.vocab_size)
+        part = exam.some(BLOCKS_EMULATED) if emulated else exam
+        scored, answer = asker.score(part)
+        if row.load_ms is None:  # there are no golden prompts
+            _take_memory(row, answer)
+        row.metrics = [metric.to_json() for metric in language_metrics(scored, part)]
+        problem = floor_problem(exam, asker.model.decoder.vocab_size)
+        row.problems += [problem] if problem else []
+    if emulated:
+        row.machine = {**row.machine, "memory_mib": None}  # it would be this machine's
+        row.peak_rss_bytes = row.load_ms = None
+        return
+    other = decoder_model(reference) if reference is not None else None
+    row.alone = _apart(asker.model, device) if other is not None else None
+    measure_decoding(row, asker, *timing, budget, None if row.alone else other, _cost(artifact, asker.model))
+
+
+def _check_parity(row: DeviceRow, asker: Asker, artifact: Artifact) -> list[str]:
+    """What is wrong with the tokens that it writes after the golden prompts."""
+    golden = read_greedy(artifact.path)
+    answer = asker.greedy(golden.prompts, golden.longest)
+    _take_memory(row, answer)
+    written = [tokens[: len(wanted)] for tokens, wanted in zip(answer["tokens"], golden.tokens, strict=True)]
+    row.parity = parity(golden.tokens, written)
+    found = (parity_problem(artifact.spec.scheme, row.parity), fallback_problem(row.backend))
+    return [problem for problem in found if problem]
+
+
+def _take_memory(row: DeviceRow, answer: dict[str, Any]) -> None:
+    """What the runner says of a process that held this model alone."""
+    row.load_ms, row.peak_rss_bytes = round(answer["load_ms"], 2), answer["peak_rss_bytes"]
+    row.backend, row.machine = answer["backend"], answer["machine"]
+
+
+def _apart(model: DecoderModel, device: DeviceProfile) -> str | None:
+    """Why the teacher's fp32 ONNX file cannot be timed in the same process there, or None."""
+    if model.backend in APART:
+        return APART[model.backend]
+    return None if device.runtime_of("onnx") == "ort" else NOT_THERE.format(device.name)
+
+
+def _cost(artifact: Artifact, model: DecoderModel) -> TokenCost | None:
+    """The bytes of a token; None where the package that reads the file is not here, or the file is another's."""
+    with suppress(ArtifactError, DeviceError):
+        return token_cost(artifact.model_path, model.decoder.cache_bytes_per_token)
+    return None
