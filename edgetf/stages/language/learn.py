@@ -98,7 +98,7 @@ def _train(
     texts: tuple[str, ...],
     context: LanguageContext,
 ) -> Progress:
-    """Train in place, with the tokenizer of the folder that is written; of several processes, each takes its share of every batch."""
+    """Train in place, with the tokenizer of the folder that is written; each process takes its share of a batch."""
     data, seed = context.recipe.data, context.recipe.seed
     processes.once(lambda: len(pack(texts, folder, facts, data.max_length)))  # the others find it in the cache
     blocks = pack(texts, folder, facts, data.max_length, data.max_train_tokens)

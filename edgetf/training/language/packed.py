@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,7 +54,7 @@ class Packed:
 
     def batch(self, positions: list[int]) -> BlockBatch:
         """The blocks at these positions."""
-        return BlockBatch(torch.from_numpy(self.blocks[positions]).long(), torch.tensor(positions))
+        return BlockBatch(torch.from_numpy(self.blocks[positions].astype(np.int64)), torch.tensor(positions))
 
 
 class StepOrder:
