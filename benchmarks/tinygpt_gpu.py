@@ -96,8 +96,8 @@ def markdown(results: Tree) -> str:
     lines += [
         "",
         f"Student {first['params']:,} parameters, teacher {results['teacher']['params']:,} with perplexity "
-        f"{results['teacher']['perplexity']['value']:.2f}; {first['perplexity']['n']:,} test tokens; the weights of the "
-        f"best dev perplexity. Distilled over alone at equal seeds: {', '.join(f'{a / b:.3f}' for a, b in pairs)}.",
+        f"{results['teacher']['perplexity']['value']:.2f}; {first['perplexity']['n']:,} test tokens; weights of the best "
+        f"dev perplexity. Distilled over alone at equal seeds: {', '.join(f'{a / b:.3f}' for a, b in pairs)}.",
         f"`python benchmarks/tinygpt_gpu.py`; {results['gpu']}, torch {made['versions']['torch']}, "
         f"commit {made['commit'] or 'not known'}.",
     ]
