@@ -140,6 +140,7 @@ class TestNpm:
     ("tagged", "plain"),
     [
         ("``/`` Yes/rb ''/'' ,/, he/pps said/vbd ./.", '"Yes," he said.'),
+        ("Ivan/np Jr./np ./.", "Ivan Jr."),
         ("the/at ''/'' end/nn", 'the" end'),
         ("It/pps is/bez '/' so/rb '/' ;/. ;/. go/vb !/. !/.", "It is 'so'; go!"),
         ("one/cd --/-- two/cd (/( three/cd )/)", "one -- two (three)"),
