@@ -102,3 +102,18 @@ def language_context(source: str = "teacher", max_length: int = 32, **changes: A
     )
     corpus = Corpus(SENTENCES[:36], SENTENCES[36:42], SENTENCES[42:], fingerprint="sentences")
     return LanguageContext(recipe, corpus, lambda *progress: None, lambda remark: None)
+
+
+def sealed(folder: Path, runs: Path) -> Any:
+    """A folder with a decoder as the artifact that a stage of the pipeline would have written."""
+    import shutil
+
+    from edgetf.core.artifact import seal
+    from edgetf.models.decoders.checkpoint import count_parameters, load_decoder
+    from edgetf.stages.language.details import torch_spec
+
+    def write(out: Path) -> Any:
+        shutil.copytree(folder, out, dirs_exist_ok=True)
+        return torch_spec(out, count_parameters(load_decoder(out)), language_context()), 0.0
+
+    return seal(runs / "0-teacher", stage="teacher", key="0", parents=(), made={}, write=write)

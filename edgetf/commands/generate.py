@@ -110,7 +110,7 @@ def parts_of(stream: TextIO, size: int = _PART) -> Iterator[str]:
 
     >>> import io
     >>> list(parts_of(io.StringIO("one two three four"), size=8))
-    ['one', ' two three', ' four']
+    ['one two', ' three', ' four']
     """
     held = ""
     while block := stream.read(size):

@@ -36,7 +36,9 @@ class Writing:
         >>> Writing(greedy=True, top_p=0.0).given()
         ['--greedy', '--top-p']
         """
-        return [_option(name) for name, value in vars(self).items() if value not in (None, False, ()) or value == 0.0]
+        return [
+            _option(name) for name, value in vars(self).items() if not (value is None or value is False or value == ())
+        ]
 
     def sampling(self) -> Sampling:
         """How tokens are chosen.

@@ -29,11 +29,11 @@ class HowToRead(Protocol):
 def resolve(config: HowToRead, source: str, card: DataCard | None) -> tuple[Path, str]:
     """The local path of a source and its encoding."""
     if card is not None:
-        path = _package(card.source)
+        path = installed_path(card.source)
         check_card(card, path)
         return path, card.encoding
     if source.startswith(("package:", "npm:")):
-        return _package(source), config.encoding
+        return installed_path(source), config.encoding
     path = Path(source).expanduser() if source.startswith("~/") else Path(source)
     if exists(path):
         return path, config.encoding
@@ -44,7 +44,7 @@ def resolve(config: HowToRead, source: str, card: DataCard | None) -> tuple[Path
     raise DataError(f"data.source: {source} does not exist; give a file, a folder, package:, npm:, hub: or a data card")
 
 
-def _package(source: str) -> Path:
+def installed_path(source: str) -> Path:
     """A path inside an installed package."""
     return npm_path(source) if source.startswith("npm:") else package_path(source)
 

@@ -1,18 +1,13 @@
-"""Remove word pieces from a tokenizer, so that a smaller embedding can ship with it.
+"""Remove pieces from a tokenizer, so that a smaller embedding can ship with it.
 
-WordPiece (Wu et al. 2016) takes at every position of a word the longest piece s in V that the rest of the word starts
-with. For V' ⊂ V that is the same s wherever s is in V', because V' holds no longer one: a word whose pieces all stay is
-read as before. A word whose characters are all in V' always has a next piece, so that it never becomes [UNK].
-
-BPE (Sennrich et al. 2016) joins the neighbors of the lowest rank until none can be joined. Nothing is joined across
-the ends of what comes out as one piece, so that each piece is made by the same joins as when it stands alone. Where
-the pieces that these joins pass through (its derivation) stay, the same joins stay the lowest, in the same order.
+A text whose pieces all stay is read as before; edgetf.models.pieces says why, for every kind of model. Tokens that were
+added to a model are found in a text before it, the longest first: fewer of them find the others where they were found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice, pairwise
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +16,14 @@ from numpy.typing import NDArray
 
 from edgetf.core.errors import ConfigError, needs
 from edgetf.core.files import guard_disk, read_json, write_json
+from edgetf.models.pieces import Record, company_of, merges_of, must_stay, vocabulary, without
 from edgetf.runtime.encoder import TOKENIZER
 
-Record = dict[str, Any]
-Company = Callable[[str], set[str]]  # what must stay with a piece
-
-_MODELS = ("WordPiece", "BPE")
+_MODELS = ("WordPiece", "BPE", "Unigram")
+_TEMPLATE = "chat_template.jinja"
 _OTHER_FILES = ("tokenizer_config.json", "special_tokens_map.json")
 # transformers adds those of its class that it does not find, with ids behind the vocabulary
 _USUAL_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<s>", "</s>", "<pad>", "<unk>", "<mask>")
-_ASCII = {chr(code) for code in range(0x21, 0x7F)}
 _TEXTS_AT_ONCE = 1024
 
 
@@ -49,25 +42,30 @@ def count_pieces(folder: Path, texts: Iterable[str], pairs: Sequence[str] | None
     return counts
 
 
-def choose_pieces(folder: Path, counts: NDArray[np.int64], size: int | None) -> list[int]:
+def choose_pieces(folder: Path, counts: NDArray[np.int64], size: int | None, unused_added: bool = True) -> list[int]:
     """The ids that stay, ascending: those that must, then the most frequent up to `size`; None: all that occur.
 
     Special tokens must, and what lets every counted text be read without [UNK]. A piece comes with its company: its
-    characters (WordPiece) or its derivation (BPE). One that does not fit with it is left out for the next.
+    characters (WordPiece, Unigram) or its derivation (BPE). One that does not fit with it is left out for the next.
+    Without `unused_added`, tokens that were added to the model go where no text holds and nothing names them.
 
     Raises:
         ConfigError: `size` is too small for what must stay, or the tokenizer is of another kind.
     """
     record = _read(folder)
     model, ids = record["model"], _ids(record)
-    specials, company = _specials(record, folder), _company(model)
-    counted = [piece for piece in model["vocab"] if counts[ids[piece]] > 0 and piece not in specials]
-    kept = specials | _must_stay(model, counted, company)
+    added = {token["content"] for token in record["added_tokens"]}
+    specials = _named(record, folder) | (added if unused_added else {token for token in added if counts[ids[token]]})
+    company, own = company_of(model), [piece for piece in vocabulary(model) if piece not in added]
+    counted = [piece for piece in own if counts[ids[piece]] > 0 and piece not in specials]
+    kept = specials | must_stay(model, counted, company)
     if size is not None and size < len(kept):
         what = "which special tokens and single characters take"
         raise ConfigError(f"vocabulary.size: got {size}, allowed: {len(kept)} or more, {what}")
-    pieces = counted if size is None else model["vocab"]
+    pieces = counted if size is None else own
     for piece in sorted(pieces, key=lambda piece: (-counts[ids[piece]], ids[piece])):
+        if len(kept) == size:
+            break
         if piece not in kept:
             more = {piece} | (company(piece) - kept)
             if size is None or len(kept) + len(more) <= size:
@@ -82,7 +80,7 @@ def prune_tokenizer(source: Path, out: Path, kept: Sequence[int]) -> None:
         ConfigError: they lack a special token, hold an id that there is not, or the tokenizer is of another kind.
     """
     record = _read(source)
-    ids, specials = _ids(record), _specials(record, source)
+    ids, specials = _ids(record), _named(record, source)
     new_of = {old: new for new, old in enumerate(sorted(set(kept)))}
     if not {ids[piece] for piece in specials} <= new_of.keys() <= set(ids.values()):
         needed = ", ".join(sorted(specials, key=ids.__getitem__))
@@ -98,9 +96,21 @@ def prune_tokenizer(source: Path, out: Path, kept: Sequence[int]) -> None:
 
 
 def renumbered_ids(record: dict[str, Any], new_of: Mapping[int, int]) -> dict[str, Any]:
-    """A model's config with its vocab_size and every ``*_token_id`` as after pruning; an id that went is None."""
-    changed = {name: new_of.get(old) for name, old in record.items() if name.endswith("_token_id")}
-    return {**record, **changed, "vocab_size": len(new_of)}
+    """A model's config with its vocab_size and every ``*_token_id`` as after pruning; an id that went is None.
+
+    >>> renumbered_ids({"eos_token_id": [1, 9], "pad_token_id": 9}, {1: 0, 4: 1})
+    {'eos_token_id': [0], 'pad_token_id': None, 'vocab_size': 2}
+    """
+    return {**record, **token_ids(record, new_of), "vocab_size": len(new_of)}
+
+
+def token_ids(record: Record, new_of: Mapping[int, int]) -> dict[str, Any]:
+    """Every ``*_token_id`` of a config as after pruning; of several, those that stay."""
+
+    def renumbered(old: Any) -> Any:
+        return [new_of[number] for number in old if number in new_of] if isinstance(old, list) else new_of.get(old)
+
+    return {name: renumbered(old) for name, old in record.items() if name.endswith("_token_id")}
 
 
 def _read(folder: Path) -> Record:
@@ -119,68 +129,30 @@ def _other_files(folder: Path) -> dict[str, Record]:
 
 def _ids(record: Record) -> dict[str, int]:
     """The id of every token, also of those that were added to the model's own."""
-    return {**record["model"]["vocab"], **{token["content"]: token["id"] for token in record["added_tokens"]}}
+    return {**vocabulary(record["model"]), **{token["content"]: token["id"] for token in record["added_tokens"]}}
 
 
-def _specials(record: Record, folder: Path) -> set[str]:
-    """The tokens that any part of the tokenizer names, or that transformers looks for."""
+def _named(record: Record, folder: Path) -> set[str]:
+    """The tokens that any part of the tokenizer names, or a chat is written with, or that transformers looks for."""
     settings = {key: value for content in _other_files(folder).values() for key, value in content.items()}
     named = [token for key, token in settings.items() if key.endswith("_token")]
-    named += settings.get("additional_special_tokens") or []
-    names = {token["content"] if isinstance(token, dict) else token for token in [*named, *record["added_tokens"]]}
+    for key in ("additional_special_tokens", "extra_special_tokens"):
+        more = settings.get(key) or []
+        named += more.values() if isinstance(more, dict) else more
+    names = {token["content"] if isinstance(token, dict) else token for token in named}
     names |= {*_USUAL_SPECIALS, record["model"].get("unk_token"), (record.get("padding") or {}).get("pad_token")}
     for processor in _processors(record.get("post_processor") or {}):
         names |= {token for special in processor.get("special_tokens", {}).values() for token in special["tokens"]}
         names |= {processor[side][0] for side in ("sep", "cls") if side in processor}
+    model, chat = record["model"], str(settings.get("chat_template") or "")
+    if model["type"] == "Unigram" and model.get("unk_id") is not None:
+        names.add(model["vocab"][model["unk_id"]][0])
+    if (folder / _TEMPLATE).is_file():
+        chat += (folder / _TEMPLATE).read_text(encoding="utf-8")
+    names |= {
+        token["content"] for token in record["added_tokens"] if len(token["content"]) > 2 and token["content"] in chat
+    }
     return names & _ids(record).keys()
-
-
-def _company(model: Record) -> Company:
-    vocab, prefix, suffix = set(model["vocab"]), _mark(model), model.get("end_of_word_suffix") or ""
-    if model["type"] == "BPE":
-        joins = {(first, second): (rank, made) for rank, (first, second, made) in enumerate(_merges(model))}
-        return lambda piece: vocab & _derivation(_symbols(piece, prefix, suffix), joins)
-    return lambda piece: vocab & {mark + symbol[-1] for symbol in _symbols(piece, prefix) for mark in ("", prefix)}
-
-
-def _must_stay(model: Record, counted: list[str], company: Company) -> set[str]:
-    """The pieces without which a counted text, or one of plain ASCII, could become [UNK]."""
-    vocab, prefix = set(model["vocab"]), _mark(model)
-    if model["type"] == "BPE":  # what no merge makes: in byte-level BPE, the bytes
-        return vocab - {made for _, _, made in _merges(model)}
-    ascii_forms = vocab & (_ASCII | {prefix + char for char in _ASCII})
-    unspelled = {piece for piece in counted if not vocab.issuperset(_symbols(piece, prefix))}
-    # At the start of a word such a piece is found as before. Inside, another match could run across where it starts.
-    inside = any(piece.startswith(prefix) for piece in unspelled)
-    return ascii_forms.union(counted if inside else unspelled, *map(company, counted))
-
-
-def _derivation(symbols: list[str], joins: Mapping[tuple[str, str], tuple[int, str]]) -> set[str]:
-    """Every piece that BPE has on its way from these symbols; `joins` gives a pair's rank and what it becomes."""
-    passed = set(symbols)
-    while found := [(joins[pair][0], k, joins[pair][1]) for k, pair in enumerate(pairwise(symbols)) if pair in joins]:
-        _, k, made = min(found)
-        symbols[k : k + 2] = [made]
-        passed.add(made)
-    return passed
-
-
-def _symbols(piece: str, prefix: str, suffix: str = "") -> list[str]:
-    """The single characters of a piece, marked as inside a word: ``##ab`` gives ``##a``, ``##b``."""
-    body = piece.removeprefix(prefix) or piece
-    chars = body.removesuffix(suffix) or body
-    symbols = [piece.removesuffix(body) + chars[0], *(prefix + char for char in chars[1:])]
-    return [*symbols[:-1], symbols[-1] + body.removeprefix(chars)]
-
-
-def _mark(model: Record) -> str:
-    return model.get("continuing_subword_prefix") or ""
-
-
-def _merges(model: Record) -> list[tuple[str, str, str]]:
-    """Each merge as its two parts and what they become; files hold ``"a b"`` or ``["a", "b"]``."""
-    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model.get("merges", [])]
-    return [(first, second, first + second[len(_mark(model)) :]) for first, second in pairs]
 
 
 def _processors(processor: Record) -> list[Record]:
@@ -189,12 +161,9 @@ def _processors(processor: Record) -> list[Record]:
 
 
 def _renumber(record: Record, new_of: Mapping[int, int]) -> None:
-    model, padding = record["model"], record.get("padding")
-    left = sorted((new_of[old], piece) for piece, old in model["vocab"].items() if old in new_of)
-    vocab = model["vocab"] = {piece: new for new, piece in left}
-    if model["type"] == "BPE":  # each in the format it had
-        every = zip(model["merges"], _merges(model), strict=True)
-        model["merges"] = [merge for merge, parts in every if vocab.keys() >= set(parts)]
+    padding = record.get("padding")
+    without(record["model"], new_of)
+    record["added_tokens"] = [token for token in record["added_tokens"] if token["id"] in new_of]
     for token in record["added_tokens"]:
         token["id"] = new_of[token["id"]]
     if padding:
@@ -211,7 +180,7 @@ def _write_vocabulary(record: Record, source: Path, out: Path) -> None:
     if (source / "vocab.json").is_file():
         write_json(out / "vocab.json", record["model"]["vocab"])
     lines = {"vocab.txt": [piece for _, piece in sorted((new, piece) for piece, new in _ids(record).items())]}
-    lines["merges.txt"] = ["#version: 0.2", *(f"{first} {second}" for first, second, _ in _merges(record["model"]))]
+    lines["merges.txt"] = ["#version: 0.2", *(f"{first} {second}" for first, second, _ in merges_of(record["model"]))]
     for name in lines:
         if (source / name).is_file():
             with guard_disk(out / name):

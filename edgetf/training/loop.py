@@ -282,7 +282,8 @@ class _Run(Generic[B]):
                 shutil.rmtree(new, ignore_errors=True)
                 new.mkdir(parents=True)
             processes.meet()
-            self.accelerator.save_state(str(new))  # of the other processes only their random numbers
+            # Of the other processes only their random numbers; safetensors cannot hold tied weights as they are.
+            self.accelerator.save_state(str(new), safe_serialization=False)
             processes.meet()
             if processes.is_main():
                 (new / "progress.json").write_text(json.dumps(vars(self.progress)))

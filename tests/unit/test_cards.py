@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from edgetf.config.language.data import CorpusConfig
 from edgetf.core.errors import DataError, DeviceError
 from edgetf.data.cards import DataCard, card_names, check_card, content_sha256, load_card
-from edgetf.data.locate import package_path
+from edgetf.data.corpus.documents import read_documents
+from edgetf.data.sources import installed_path
 from edgetf.data.tables import read_table
 
 
@@ -31,10 +33,13 @@ def test_every_card_fits_its_data(name: str) -> None:
     found = load_card(name)
     assert found is not None
     try:
-        path = package_path(found.source)
+        path = installed_path(found.source)
     except DeviceError as error:
-        pytest.skip(f"needs edgetf[quickstart]: {error}")
+        pytest.skip(f"needs {found.get}: {error}")
     check_card(found, path)
+    if found.tagged:
+        assert len(read_documents(CorpusConfig(sources=(name,)), name)) == found.rows
+        return
     rows = read_table(path, found.encoding)
     assert len(rows) == found.rows
     assert {found.text, found.label} <= set(rows[0])

@@ -204,7 +204,7 @@ def test_a_missing_column_is_a_data_error(tmp_path: Path, field: str) -> None:
     ("source", "message"),
     [
         ("bbc_new", r"no file or data card 'bbc_new'; did you mean bbc_news\?"),
-        ("/nowhere/rows.csv", "does not exist; give a file, a folder, package:, hub: or a data card"),
+        ("/nowhere/rows.csv", "does not exist; give a file, a folder, package:, npm:, hub: or a data card"),
         ("rows.csv", "does not exist"),
         ("x" * 300, "data.source"),
         ("~no_such_user_of_ours/rows.csv", "data.source"),

@@ -36,6 +36,9 @@ class Corpus:
 def load_corpus(config: CorpusConfig, seed: int) -> Corpus:
     """Read, clean and split the documents of a recipe; every source gives each use its share.
 
+    The split is its own seed's alone, so that a student of another `seed` is never tested by what its teacher has read;
+    `seed` puts the training documents in order, and so draws those that `max_train_tokens` leaves.
+
     Raises:
         DataError: a source is not there or has no documents, or there are too few of them to split.
         DeviceError: a package that holds a source is not installed.
@@ -52,7 +55,7 @@ def load_corpus(config: CorpusConfig, seed: int) -> Corpus:
             elif identity:
                 seen.add(identity)
                 kept.append(document)
-        random.Random(f"{seed}/{config.split.seed}/{source}").shuffle(kept)
+        random.Random(f"{config.split.seed}/{source}").shuffle(kept)
         test, dev = (round(len(kept) * share) for share in (config.split.test, config.split.dev))
         splits["test"] += kept[:test]
         splits["dev"] += kept[test : test + dev]
@@ -64,7 +67,8 @@ def load_corpus(config: CorpusConfig, seed: int) -> Corpus:
             "more documents, or larger shares in data.split"
         )
     for use, documents in splits.items():
-        random.Random(f"{seed}/{config.split.seed}/{use}").shuffle(documents)
+        order = seed if use == "train" else config.split.seed
+        random.Random(f"{order}/{use}").shuffle(documents)
     return Corpus(
         **{use: tuple(documents) for use, documents in splits.items()},
         fingerprint=key_of(splits),

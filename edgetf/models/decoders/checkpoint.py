@@ -13,7 +13,7 @@ from edgetf.models.checkpoint import copy_tokenizer
 from edgetf.models.decoders.configs import older_form, open_config
 
 CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
-_MORE_FILES = ("chat_template.jinja",)
+_CHAT_TEMPLATE = "chat_template.jinja"
 _EAGER = ("gemma2",)  # caps its attention scores, which torch's fused attention cannot
 
 
@@ -67,6 +67,10 @@ def copy_decoder_tokenizer(source: Path, folder: Path) -> None:
         ArtifactError: the source holds no tokenizer that works without its Python code.
     """
     copy_tokenizer(source, folder)
-    for name in _MORE_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
+    copy_chat_template(source, folder)
+
+
+def copy_chat_template(source: Path, folder: Path) -> None:
+    """Copy how a chat is written, where the source says that."""
+    if (source / _CHAT_TEMPLATE).is_file():
+        shutil.copyfile(source / _CHAT_TEMPLATE, folder / _CHAT_TEMPLATE)

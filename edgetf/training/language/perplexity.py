@@ -21,7 +21,7 @@ def in_batches(blocks: Blocks, vocab_size: int) -> Iterator[Tensor]:
     """All blocks (N, T) in order, as many at once (B, T) as their logits leave room for."""
     size = max(1, min(32, _NUMBERS // (blocks.shape[1] * vocab_size)))
     for start in range(0, len(blocks), size):
-        yield torch.from_numpy(np.asarray(blocks[start : start + size])).long()
+        yield torch.from_numpy(blocks[start : start + size].astype(np.int64))
 
 
 def block_losses(model: Any, blocks: Blocks) -> Floats:
