@@ -79,7 +79,8 @@ def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
 
 def _counted(row: DeviceRow) -> str:
     """What was counted, in a line."""
-    said = f"emulated: {(row.instructions or 0) / 1e6:.1f} million instructions an inference of {row.seq_len} tokens"
+    each = "a token at a context" if "prompts" in row.parity else "an inference"  # golden prompts are a decoder's
+    said = f"emulated: {(row.instructions or 0) / 1e6:.1f} million instructions {each} of {row.seq_len} tokens"
     return said if row.instructions_ratio is None else f"{said}, {row.instructions_ratio:.2f} times the reference's"
 
 
