@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from dataclasses import replace
@@ -157,11 +158,25 @@ def test_every_weight_is_quantized_and_the_tied_embedding_is_stored_once(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("scheme", "share"), [("w8a8_dynamic", 0.05), ("w8", 0.05), ("w4", 0.35)])
-def test_quantized_logits_stay_near(llama: Made, quantized: dict[str, float], scheme: str, share: float) -> None:
-    ids = text_ids(60)
-    wanted, got = llama.torch_logits(ids), read(llama.session(scheme), ids)
+@pytest.mark.parametrize(("scheme", "share"), [("w8a8_dynamic", 0.1), ("w8", 1e-3), ("w4", 0.25)])
+def test_quantized_logits_are_those_of_the_model_with_rounded_weights(
+    llama: Made, quantized: dict[str, float], scheme: str, share: float
+) -> None:
+    # w8 computes in float; the others also round activations to 8 bits, which is what the rest of `share` is for.
+    ids, exact = text_ids(60), copy.deepcopy(llama)
+    for weight in exact.model.parameters():
+        if weight.dim() == 2:
+            weight.data = rounded(weight.data, scheme)
+    wanted, got = exact.torch_logits(ids), read(llama.session(scheme), ids)
     assert np.linalg.norm(got - wanted) <= share * np.linalg.norm(wanted - wanted.mean())
+
+
+def rounded(weight: Any, scheme: str) -> Any:
+    """A weight (O, I) in steps of its scale: of each row, or of each 32 numbers of it."""
+    in_blocks = scheme == "w4" and weight.shape[1] % 32 == 0
+    rows = weight.reshape(-1, 32) if in_blocks else weight
+    step = rows.abs().amax(dim=1, keepdim=True) / (7 if in_blocks else 127)
+    return ((rows / step).round() * step).reshape(weight.shape)
 
 
 @pytest.mark.slow
@@ -202,14 +217,30 @@ def test_a_file_of_another_kind_is_refused_by_name(llama: Made, tmp_path: Path) 
         open_decoder(llama.folder, "fp32.tflite", llama.facts, "litert", 1, "NNAPI")
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gemma", "gemma3_text"])
+def test_the_graph_computes_what_transformers_computes(family: str, tmp_path: Path) -> None:
+    import torch
+
+    from edgetf.formats.decoder.tflite_module import CachedDecoder
+    from edgetf.models.decoders.checkpoint import load_decoder
+    from edgetf.models.decoders.facts import decoder_facts
+
+    folder = decoder_folder(tmp_path / family, family)
+    model, ids = load_decoder(folder), torch.from_numpy(text_ids(40))[None].int()
+    graph = CachedDecoder(model, decoder_facts(folder), context=64)
+    held, rows = graph.sample(1), []
+    with torch.no_grad():
+        for start, stop in ((0, 20), (20, 40)):
+            held.update(tokens=ids[:, start:stop], input_pos=torch.arange(start, stop, dtype=torch.int32))
+            held = graph(**held)
+            rows.append(held.pop("logits"))
+        torch.testing.assert_close(torch.cat(rows, dim=1), model(ids).logits, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["qwen2", "qwen3", "gemma", "gemma3_text"])
-def test_other_families_write_the_same_too(family: str, tmp_path: Path) -> None:
-    made = Made(tmp_path / family, family, context=64)
-    ids = text_ids(40)
+def test_windows_and_two_bases_survive_the_conversion(tmp_path: Path) -> None:
+    made, ids = Made(tmp_path / "gemma", "gemma3_text", context=64), text_ids(40)
     np.testing.assert_allclose(read(made.session(), ids[:20], ids[20:]), made.torch_logits(ids), atol=2e-4)
-    written = generate(made.session(), ids[:9], max_new_tokens=40, stop_ids=())
-    assert list(written) == made.torch_tokens(ids[:9], 40)
 
 
 @pytest.mark.parametrize(("family", "words"), [("gpt2", "got gpt2"), ("gemma2", "got gemma2")])

@@ -18,6 +18,7 @@ from edgetf.formats.decoder.plain import write_plain
 from edgetf.runtime.decode.session import Ids
 
 MODEL = "model.onnx"
+_HEADS_OF = 16  # the CPU kernel of GroupQueryAttention turns heads of multiples of this (onnxruntime 1.32)
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def write_onnx(
         ConfigError: an int8 cache for a model that has no fused graph.
         ParityError: torch cannot export it.
     """
-    hindrance = why_not(model) or (None if facts.thetas else "its positions are not turned by one base")
+    hindrance = why_not(model) or _why_not_turned(facts)
     if facts.kv_cache == "int8" and (hindrance or not config.fuse):
         raise ConfigError(
             f"export.kv_cache: got int8, allowed here: fp32; only the fused graph has it ({hindrance or 'fuse=false'})"
@@ -59,3 +60,12 @@ def write_onnx(
             write_fused(model, facts, float_file, config.opset, facts.max_length)
             scales = cache_scales(float_file, facts, blocks())
     return Written(write_fused(model, facts, path, config.opset, facts.max_length, scales), "fused")
+
+
+def _why_not_turned(facts: DecoderFacts) -> str | None:
+    """Why the operator cannot turn the positions of this model, or None."""
+    if not facts.thetas:
+        return "its positions are not turned by one base"
+    if facts.head_dim % _HEADS_OF:
+        return f"its heads are {facts.head_dim} wide, and the operator takes multiples of {_HEADS_OF}"
+    return None

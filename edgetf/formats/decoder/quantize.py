@@ -71,17 +71,18 @@ def _blocks(model: Any, reads: list[Read], bits: int) -> Any:
             coded[read.weight] = encode_blocks(weight if read.rows_out else weight.T, bits, GROUP)
     multiplied = {read.weight for read in reads if read.kind == "product"}
     by_output = {read.node.output[0]: read for read in reads}
-    gone = {id(read.turned) for read in reads if read.turned is not None}
+    gone = {read.turned.output[0] for read in reads if read.turned is not None}
     nodes: list[Any] = []
     for node in model.graph.node:
         found = by_output.get(node.output[0])
         if found is None:
-            nodes += [] if id(node) in gone else [node]
+            nodes += [] if node.output[0] in gone else [node]
         elif found.kind == "product":
             nodes.append(_product(found, coded[found.weight]))
         else:
             nodes += _table(found, coded[found.weight], shared=found.weight in multiplied)
-    kept = [item for name, item in constants.items() if name not in coded]
+    read_still = {name for node in nodes for name in node.input}
+    kept = [item for name, item in constants.items() if name in read_still]
     for name, codes in coded.items():
         packed = codes.packed() if name in multiplied else codes.packed().reshape(len(codes.codes), -1)
         kept.append(numpy_helper.from_array(packed, f"{name}_Q{bits}"))
