@@ -24,7 +24,7 @@ from edgetf.runtime.decode.session import Ids, Logits
 from edgetf.runtime.ort import CPU, nodes_of, open_graph, operators_of, short_words
 
 _PAST = re.compile(r"past_key_values\.(\d+)\.(key|value)$")
-_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
 _KNOWN = {"input_ids", "attention_mask", "position_ids"}
 
 
@@ -47,7 +47,10 @@ class OrtCache:
         layer, what = _layer(name)
         if what == "value":
             return _value(past[:, :, kept])
-        return _value(kept_keys(self.facts, layer, past, kept).astype(past.dtype))
+        keys = kept_keys(self.facts, layer, past, kept)
+        if past.dtype == np.int8:  # a pair that is turned has one scale, so that its codes can be turned
+            keys = np.clip(np.rint(keys), -127, 127)
+        return _value(keys.astype(past.dtype))
 
 
 class OrtDecoder:
