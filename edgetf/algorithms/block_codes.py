@@ -1,7 +1,7 @@
 """Weights as small integers in blocks, each block with a scale of its own.
 
-A weight w of a block is stored as a code q of `bits` bits and read as (q - 2^(bits - 1)) * s. For s the largest weight of
-the block alone is no good guide: of several scales around it the one is taken that, with the codes rounded by it and
+A weight w of a block is stored as a code q of `bits` bits and read as (q - 2^(bits - 1)) * s. For s the largest weight
+of the block alone is no good guide: of several scales around it the one is taken that, with the codes rounded by it and
 then refitted by least squares, ``s = Σ w q / Σ q²``, changes the block least. So does llama.cpp (`make_qx_quants`).
 """
 
@@ -20,7 +20,7 @@ ROWS = 256  # coded at a time, to bound memory
 
 @dataclass(frozen=True)
 class BlockCodes:
-    """Codes (N, B, S) of a weight (N, K) in B = ceil(K / S) blocks of S, and scales (N, B). The last block is padded."""
+    """Codes (N, B, S) of a weight (N, K) in B = ceil(K / S) blocks of S, the last one filled up, and scales (N, B)."""
 
     codes: NDArray[np.uint8]
     scales: NDArray[np.float32]
@@ -33,7 +33,9 @@ class BlockCodes:
         >>> BlockCodes(np.array([[[1, 2]]], np.uint8), np.ones((1, 1), np.float32), 4, 2).packed().tolist()
         [[[33]]]
         """
-        return self.codes if self.bits == 8 else self.codes[..., ::2] | (self.codes[..., 1::2] << 4)
+        if self.bits == 8:
+            return self.codes
+        return self.codes[..., ::2] | np.left_shift(self.codes[..., 1::2], np.uint8(4))
 
     def weights(self) -> Floats:
         """The weights (N, K) that the codes stand for."""

@@ -36,13 +36,13 @@ class DecoderFacts:
 
     @property
     def cache_bytes_per_token(self) -> int:
-        """Bytes of keys and values of one token in all layers; int8 has a float32 scale for each head.
+        """Bytes of keys and values of one token in all layers; the scales of int8 stand in the file, once.
 
         >>> DecoderFacts(2, 4, 2, 8, 32, 100, 64).cache_bytes_per_token
         256
         """
-        each = self.head_dim * 4 if self.kv_cache == "fp32" else self.head_dim + 4
-        return 2 * self.num_hidden_layers * self.num_key_value_heads * each
+        each = 4 if self.kv_cache == "fp32" else 1
+        return 2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim * each
 
     def to_json(self) -> dict[str, Any]:
         """As `details["decoder"]` holds it."""

@@ -24,16 +24,17 @@ def weight_errors(plain: Path, quantized: Path) -> dict[str, float]:
     for name, stored in _stored(onnx.load(str(quantized)).graph).items():
         original = name.removesuffix("_Transposed")
         weight = np.asarray(numpy_helper.to_array(before[original]), dtype=np.float64)
-        if stored.shape != weight.shape or original != name:
+        if stored.shape[0] != weight.shape[0] or original != name:
             weight = weight.T
-        change, size = float(np.linalg.norm(stored - weight)), float(np.linalg.norm(weight))
+        read = stored[:, : weight.shape[1]] if stored.ndim == 2 else stored  # rows may be filled up to whole blocks
+        change, size = float(np.linalg.norm(read - weight)), float(np.linalg.norm(weight))
         found[original] = change / max(size, 1e-12)
     return found
 
 
 def _stored(graph: Any) -> dict[str, Floats]:
     """Every quantized weight in float, (K, N) or as its table stands, by the name it had before."""
-    from onnx import helper, numpy_helper
+    from onnx import TensorProto, helper, numpy_helper
 
     items = {item.name: item for item in graph.initializer}
     readers = {name: node for node in graph.node for name in node.input if name in items}
@@ -49,12 +50,16 @@ def _stored(graph: Any) -> dict[str, Floats]:
         )
         if kind in ("quantized", "float8") and f"{stem}_scale" in items:
             zero = numbers(f"{stem}_zero_point") if f"{stem}_zero_point" in items else np.zeros(())
-            axis = settings.get("axis", 1) if readers[name].op_type == "DequantizeLinear" else 1
+            reader = readers[name].op_type
+            axis = settings.get("axis", 1) if reader == "DequantizeLinear" else 0 if reader == "Gather" else 1
             found[stem] = _along(numbers(f"{stem}_scale"), axis) * (numbers(name) - _along(zero, axis))
         elif kind in ("Q4", "Q8") and f"{stem}_scales" in items:
             scales = numbers(f"{stem}_scales")
             if readers[name].op_type == "MatMulNBits":
                 found[stem] = _blocks(numpy_helper.to_array(items[name]), scales, settings["bits"], settings["K"]).T
+            elif items[name].data_type == TensorProto.UINT8:  # two codes in a byte, or one
+                packed = numpy_helper.to_array(items[name]).reshape(*scales.shape, -1)
+                found[stem] = _blocks(packed, scales, settings["bits"], settings["block_size"] * scales.shape[1])
             else:
                 size = settings["block_size"]
                 spread = np.repeat(scales, size, axis=1)[:, : items[name].dims[1]]

@@ -54,6 +54,22 @@ def test_facts_of_gemma_3_tell_local_layers_from_global_ones(tmp_path: Path) -> 
     assert facts.max_length == 32
 
 
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "gpt2"])
+def test_the_facts_turn_positions_as_the_model_does(family: str, tmp_path: Path) -> None:
+    folder = decoder_folder(tmp_path, family)
+    facts = decoder_facts(folder)
+    turns = {
+        (base ** (-torch.arange(0, facts.head_dim, 2) / facts.head_dim) / divisor).numpy().round(6).tobytes()
+        for base, divisor in zip(facts.thetas, facts.rope_scaling, strict=True)
+    }
+    held = {
+        tensor.numpy().round(6).tobytes()
+        for name, tensor in load_decoder(folder).named_buffers()
+        if name.endswith("inv_freq") and "original" not in name
+    }
+    assert turns == held
+
+
 def test_facts_of_a_decoder_without_one_base_hold_none(tmp_path: Path) -> None:
     scaling = {
         "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,

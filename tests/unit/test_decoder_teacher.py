@@ -16,8 +16,9 @@ from tiny_decoders import SENTENCES, decoder_folder, language_context, tiny_deco
 from edgetf.core.decoder import DecoderFacts
 from edgetf.core.errors import ArtifactError, ConfigError, DeviceError
 from edgetf.models.decoders.checkpoint import load_decoder
-from edgetf.models.decoders.gguf import convert_gguf, find_gguf
+from edgetf.models.decoders.gguf import convert_gguf, find_gguf, gguf_shape
 from edgetf.models.decoders.gguf_tokenizer import CONTROL, NORMAL, USER, merges_of, write_tokenizer
+from edgetf.models.decoders.shapes import shape_of
 from edgetf.stages.language import teacher
 
 IDS = torch.arange(40)[None] * 7 % 300
@@ -155,6 +156,7 @@ def test_a_gguf_file_holds_the_same_model_and_tokenizer(tmp_path: Path) -> None:
     fields = gguf_fields()
     model = gemma_for_gguf(fields)
     write_gguf(tmp_path / "tiny.gguf", model, fields)
+    assert gguf_shape(tmp_path / "tiny.gguf") == ("gemma3_text", shape_of(model.config))
     spec, _ = teacher.run(language_context(str(tmp_path / "tiny.gguf")), tmp_path / "out")
     torch.testing.assert_close(load_decoder(tmp_path / "out")(IDS % 270).logits, model(IDS % 270).logits)
     assert (spec.details["decoder"]["bos_id"], spec.details["decoder"]["eos_ids"]) == (2, (1,))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from chat_server import chat
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from edgetf.config.language.models import LlamaShape
@@ -28,6 +29,7 @@ from edgetf.models.decoders.students import llama
 from edgetf.stages.language import distill, pretrain
 from edgetf.stages.language.context import LanguageContext
 from edgetf.training import blocks as row_blocks
+from edgetf.training.language import packed as packed_module
 from edgetf.training.language import tutor as tutor_module
 from edgetf.training.language.objective import Objective, next_token_loss
 from edgetf.training.language.packed import BlockBatch, Packed, StepOrder, paced, used
@@ -90,7 +92,8 @@ def context(*stages: dict[str, Any], **changes: Any) -> LanguageContext:
 
 
 def asked(kind: str, **settings: Any) -> dict[str, Any]:
-    return {"stage": kind, "threads": 1, "batch_size": 8, "learning_rate": 5e-3, "steps": 30, **settings}
+    return {"stage": kind, "threads": 1, "batch_size": 8, "learning_rate": 5e-3, "steps": 30,
+            "precision": "fp32", **settings}  # fmt: skip
 
 
 def made(folder: Path, write: Callable[[Path], Any]) -> Artifact:
@@ -160,10 +163,21 @@ class TestOrder:
         assert round(loop.epochs * batches) == 2 * steps
 
 
+@pytest.mark.parametrize(
+    ("asked", "fast", "taken"), [("auto", True, "bf16"), ("auto", False, "auto"), ("fp32", True, "fp32")]
+)
+def test_auto_is_half_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch, asked: Any, fast: bool, taken: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(packed_module, "halves_on_processor", lambda: fast)
+    assert paced(StepsConfig(precision=asked))[0].precision == taken
+
+
 def job_of(out: Path, blocks: Any, report: Any = silent, **settings: Any) -> Job[BlockBatch]:
     model, dev = fresh(), some_blocks(4, seed=1)
-    config = StepsConfig(**{"steps": 12, "batch_size": 4, "learning_rate": 5e-3, "threads": 1, "evaluate_every": 4,
-                            **settings})  # fmt: skip
+    asks = {"precision": "fp32", "steps": 12, "batch_size": 4, "learning_rate": 5e-3, "threads": 1, "evaluate_every": 4}
+    config = StepsConfig(**{**asks, **settings})
     loop, batches = paced(config)
     return Job(
         model=model, material=Packed(blocks, batches), loss=next_token_loss,
@@ -331,6 +345,14 @@ class TestStages:
         assert {"loss_on_policy", "loss_teacher", "loss_labels"} <= set(last)
         alone = student_of(teacher, tmp_path / "alone", steps=20, on_policy={"share": 1.0}, teacher=0.0, labels=1.0)
         assert "loss_labels" not in alone.spec.details["training"]["history"][-1]
+
+    def test_half_precision_learns_as_well(self, teacher: Artifact, tmp_path: Path) -> None:
+        """What is written and measured is float32, whatever the training multiplied in."""
+        settings = {"on_policy": {"share": 0.25, "prompt_tokens": 4}}
+        whole, half = (student_of(teacher, tmp_path / kind, precision=kind, **settings) for kind in ("fp32", "bf16"))
+        ours, theirs = half.spec.metrics[0].value, whole.spec.metrics[0].value
+        assert ours is not None and ours != theirs and ours == pytest.approx(theirs, rel=0.05)
+        assert {tensor.dtype for tensor in load_file(half.model_path).values()} == {torch.float32}
 
     def test_it_learns_from_texts_that_the_teacher_writes(self, teacher: Artifact, tmp_path: Path) -> None:
         settings = {"teacher": 0.0, "labels": 1.0, "steps": 20}

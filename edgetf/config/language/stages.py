@@ -23,11 +23,12 @@ class StepsConfig(Strict):
     weight_decay: Weight = 0.1
     warmup: Annotated[Fraction, Field(description="share of the steps")] = 0.05
     max_grad_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    evaluate_every: Annotated[Positive | None, Field(description="steps between dev perplexities; none: 5 times")] = (
-        None
-    )
+    evaluate_every: Annotated[
+        Positive | None, Field(description="steps between dev perplexities (1,000 at most); none: 5 of them")
+    ] = None
     precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"], Field(description="auto: bf16 or fp16 on a GPU that has it")
+        Literal["auto", "fp32", "bf16", "fp16"],
+        Field(description="auto: bf16 or fp16 on a GPU or a processor that has it"),
     ] = "auto"
     threads: Annotated[
         Positive | Literal["auto"], Field(description="auto: all cores when they are idle, else one")

@@ -5,8 +5,8 @@ A layer computes, with RMS norms n and residual x:
     x = x + post_attention(W_o attention(W_qkv input(x)))
     x = x + post_feed_forward(W_down (act(W_gate pre(x)) * W_up pre(x)))
 
-Llama, Mistral, Qwen 2 and Qwen 3 have no norm after a part, Qwen 3 and Gemma 3 have norms on each query and key, and
-Gemma's norms multiply by 1 + w.
+Only Gemma 3 has norms after a part, Qwen 3 and Gemma 3 have norms on each query and key, and the norms of both Gemmas
+multiply by 1 + w.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from edgetf.core.metrics import Floats
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text")
+FAMILIES = ("llama", "qwen2", "qwen3", "gemma", "gemma3_text")
 ACTIVATIONS: dict[str, Literal["silu", "gelu_tanh"]] = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
 
 
@@ -88,13 +88,13 @@ def why_not(model: Any) -> str | None:
 
 def read_blocks(model: Any) -> Blocks:
     """The weights of a model for which `why_not` is None, as float32 arrays."""
-    gemma = model.config.model_type == "gemma3_text"
+    gemma = model.config.model_type in ("gemma", "gemma3_text")
     body, table = model.model, _array(model.get_input_embeddings().weight)
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
     act = getattr(model.config, "hidden_activation", None) or model.config.hidden_act
     return Blocks(
         embedding=table,
-        embedding_scale=float(body.embed_tokens.embed_scale) if gemma else 1.0,
+        embedding_scale=model.config.hidden_size**0.5 if gemma else 1.0,
         layers=tuple(_layers(body, gemma)),
         final_norm=_norm("model.norm", body.norm, gemma),
         head=None if tied else _linear("lm_head", model.lm_head),
@@ -105,6 +105,7 @@ def read_blocks(model: Any) -> Blocks:
 def _layers(body: Any, gemma: bool) -> Iterator[Block]:
     for index, layer in enumerate(body.layers):
         path, attention, feed_forward = f"model.layers.{index}", layer.self_attn, layer.mlp
+        after_parts = hasattr(layer, "post_feedforward_layernorm")
         norms = [
             _norm(f"{path}.self_attn.{name}", getattr(attention, name), gemma)
             for name in ("q_norm", "k_norm")
@@ -121,12 +122,12 @@ def _layers(body: Any, gemma: bool) -> Iterator[Block]:
             head_norms=(norms[0], norms[1]) if norms else None,
             scale=float(attention.scaling),
             output=_linear(f"{path}.self_attn.o_proj", attention.o_proj),
-            post_attention_norm=norm("post_attention_layernorm") if gemma else None,
-            feed_forward_norm=norm("pre_feedforward_layernorm" if gemma else "post_attention_layernorm"),
+            post_attention_norm=norm("post_attention_layernorm") if after_parts else None,
+            feed_forward_norm=norm("pre_feedforward_layernorm" if after_parts else "post_attention_layernorm"),
             gate=_linear(f"{path}.mlp.gate_proj", feed_forward.gate_proj),
             up=_linear(f"{path}.mlp.up_proj", feed_forward.up_proj),
             down=_linear(f"{path}.mlp.down_proj", feed_forward.down_proj),
-            post_feed_forward_norm=norm("post_feedforward_layernorm") if gemma else None,
+            post_feed_forward_norm=norm("post_feedforward_layernorm") if after_parts else None,
         )
 
 

@@ -12,24 +12,30 @@ Su et al. 2021, RoFormer; operators: docs/ContribOperators.md of microsoft/onnxr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgetf.core.decoder import DecoderFacts
 from edgetf.formats.decoder.blocks import Block, Blocks, Linear, Norm, read_blocks
 from edgetf.formats.decoder.graph import MICROSOFT, Graph
-from edgetf.formats.decoder.names import IDS, LOGITS, MASK, past_names, present_names
+from edgetf.formats.decoder.names import IDS, LOGITS, MASK, PARTS, past_names, present_names
+
+CacheScales = Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
-def write_fused(model: Any, facts: DecoderFacts, path: Path, opset: int, context: int) -> tuple[str, ...]:
+def write_fused(
+    model: Any, facts: DecoderFacts, path: Path, opset: int, context: int, scales: CacheScales | None = None
+) -> tuple[str, ...]:
     """Write the graph of a model for which `blocks.why_not` is None; its cache holds up to `context` tokens.
 
-    Gives the names of its inputs.
+    With `scales` of every layer's keys and values, each (KV, D), the cache is int8. Gives the names of the inputs.
     """
     blocks, graph = read_blocks(model), Graph()
-    _declare(graph, facts)
+    _declare(graph, facts, np.float32 if scales is None else np.int8)
     lengths = _lengths(graph)
     x = graph.op("Gather", [graph.constant("model.embed_tokens.weight", blocks.embedding), IDS], "embedded")
     if blocks.embedding_scale != 1.0:
@@ -39,7 +45,7 @@ def write_fused(model: Any, facts: DecoderFacts, path: Path, opset: int, context
     for index, layer in enumerate(blocks.layers):
         tables = _rotation(graph, facts, index, context)
         normed, x = _join(graph, x, part, layer.input_norm)
-        attended = _attention(graph, facts, index, layer, normed, lengths, tables)
+        attended = _attention(graph, facts, index, layer, normed, [*lengths, *tables], scales)
         part = _maybe_norm(graph, attended, layer.post_attention_norm)
         normed, x = _join(graph, x, part, layer.feed_forward_norm)
         part = _maybe_norm(graph, _feed_forward(graph, blocks, layer, normed), layer.post_feed_forward_norm)
@@ -54,8 +60,8 @@ def write_fused(model: Any, facts: DecoderFacts, path: Path, opset: int, context
     return (IDS, MASK, *past_names(facts.num_hidden_layers))
 
 
-def _declare(graph: Graph, facts: DecoderFacts) -> None:
-    """Inputs and outputs."""
+def _declare(graph: Graph, facts: DecoderFacts, cached: type) -> None:
+    """Inputs and outputs; `cached` is the type of the cache."""
     heads, width = facts.num_key_value_heads, facts.head_dim
     graph.inputs += [
         graph.value(IDS, np.int64, ["batch", "tokens"]),
@@ -63,9 +69,9 @@ def _declare(graph: Graph, facts: DecoderFacts) -> None:
     ]
     graph.outputs.append(graph.value(LOGITS, np.float32, ["batch", "tokens", facts.vocab_size]))
     for name in past_names(facts.num_hidden_layers):
-        graph.inputs.append(graph.value(name, np.float32, ["batch", heads, "past_tokens", width]))
+        graph.inputs.append(graph.value(name, cached, ["batch", heads, "past_tokens", width]))
     for name in present_names(facts.num_hidden_layers):
-        graph.outputs.append(graph.value(name, np.float32, ["batch", heads, "total_tokens", width]))
+        graph.outputs.append(graph.value(name, cached, ["batch", heads, "total_tokens", width]))
 
 
 def _lengths(graph: Graph) -> tuple[str, str]:
@@ -136,19 +142,23 @@ def _product(graph: Graph, x: str, linear: Linear, output: str | None = None) ->
 
 
 def _attention(
-    graph: Graph,
-    facts: DecoderFacts,
-    index: int,
-    layer: Block,
-    x: str,
-    lengths: tuple[str, str],
-    tables: tuple[str, str],
+    graph: Graph, facts: DecoderFacts, index: int, layer: Block, x: str, shared: list[str], scales: CacheScales | None
 ) -> str:
-    """Queries, keys and values in one product; then everything up to the output layer in one operator."""
+    """Queries, keys and values in one product; then everything up to the output layer in one operator.
+
+    `shared` are the lengths and the tables of rotation.
+    """
     window = facts.windows[index] if facts.windows else None
-    settings = {} if window is None else {"local_window_size": window}
+    settings: dict[str, Any] = {} if window is None else {"local_window_size": window}
     past, present = past_names(index + 1)[-2:], present_names(index + 1)[-2:]
-    inputs = [*_queries_keys_values(graph, facts, layer, x), *past, *lengths, *tables]
+    inputs = [*_queries_keys_values(graph, facts, layer, x), *past, *shared]
+    if scales is not None:
+        stored = [
+            graph.constant(f"{layer.path}.self_attn.{part}_scale", values)
+            for part, values in zip(PARTS, scales[index], strict=True)
+        ]
+        inputs += ["", "", "", *stored]  # there are no positions, biases or sinks
+        settings |= {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL", "kv_cache_bit_width": 8}
     attended = graph.op(
         "GroupQueryAttention",
         inputs,

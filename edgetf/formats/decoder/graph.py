@@ -34,7 +34,7 @@ class Graph:
         )
         return names[0]
 
-    def constant(self, name: str, values: NDArray[Any]) -> str:
+    def constant(self, name: str, values: NDArray[Any] | np.generic) -> str:
         """Add a constant, once."""
         from onnx import numpy_helper
 

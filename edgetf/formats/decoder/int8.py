@@ -28,7 +28,7 @@ def quantize_int8(model: Any, reads: list[Read]) -> Any:
     tied = {}
     for read in products:
         if read.rows_out and read.node.op_type != "Gemm":
-            copy = f"{read.weight}_turned"
+            copy = f"{read.weight}_Transposed"
             model.graph.initializer.append(
                 numpy_helper.from_array(numpy_helper.to_array(constants[read.weight]).T.copy(), copy)
             )

@@ -46,6 +46,8 @@ def write_plain(model: Any, facts: DecoderFacts, path: Path, opset: int) -> tupl
                 dynamic_shapes=(batch_total, batch_total, batch_total, tuple(past for _ in past_names(layers))),
                 verbose=False,
             )
+            if program is None:  # only where torch is given a file to write
+                raise RuntimeError("torch gave no program")
             program.save(str(path), external_data=False)
     except (RuntimeError, ValueError, torch.onnx.OnnxExporterError) as error:
         if write_problem(error):
@@ -108,7 +110,7 @@ def _name_dimensions(model: Any) -> None:
 
 
 def _name_head(model: Any) -> None:
-    """Call the operator that gives the logits after its module; torch's name of a product with a turned weight is not."""
+    """Call what gives the logits after its module; the others have their names by the weights they read as they lie."""
     for node in model.graph.node:
         if LOGITS in node.output:
             node.name = "lm_head"

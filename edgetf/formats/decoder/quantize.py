@@ -2,7 +2,7 @@
 
 | scheme | products | embedding |
 |--|--|--|
-| `w8`, `w4` | MatMulNBits, blocks of 32 with a scale each | GatherBlockQuantized, of the output layer's codes where tied |
+| `w8`, `w4` | MatMulNBits, blocks of 32 with a scale each | GatherBlockQuantized, of the same codes where tied |
 | `w8a8_dynamic` | MatMulInteger, a scale per output; activations scaled for each input | int8 rows with a scale each |
 
 Codes are chosen by `edgetf.algorithms.block_codes`; `accuracy_level` 4 lets the kernels round activations to 8 bits.
@@ -22,6 +22,8 @@ from edgetf.core.schemes import GROUP, Scheme
 from edgetf.formats.decoder.graph import MICROSOFT, save_model
 from edgetf.formats.decoder.int8 import quantize_int8
 from edgetf.formats.decoder.reads import Read, weight_reads
+
+_INT64 = 7  # as ONNX numbers it
 
 
 def quantize_decoder(source: Path, target: Path, scheme: Scheme, embeddings: bool = True) -> float:
@@ -67,75 +69,75 @@ def _blocks(model: Any, reads: list[Read], bits: int) -> Any:
         if read.weight not in coded:
             weight = numpy_helper.to_array(constants[read.weight])
             coded[read.weight] = encode_blocks(weight if read.rows_out else weight.T, bits, GROUP)
+    multiplied = {read.weight for read in reads if read.kind == "product"}
     by_output = {read.node.output[0]: read for read in reads}
-    gone = {id(read.turned) for read in reads if read.turned is not None}
+    gone = {read.turned.output[0] for read in reads if read.turned is not None}
     nodes: list[Any] = []
     for node in model.graph.node:
-        read = by_output.get(node.output[0])
-        if read is not None:
-            nodes += _by_codes(read, coded[read.weight])
-        elif id(node) not in gone:
-            nodes.append(node)
-    kept = [item for name, item in constants.items() if name not in coded]
-    kept += [item for name, codes in coded.items() for item in _stored(name, codes)]
+        found = by_output.get(node.output[0])
+        if found is None:
+            nodes += [] if node.output[0] in gone else [node]
+        elif found.kind == "product":
+            nodes.append(_product(found, coded[found.weight]))
+        else:
+            nodes += _table(found, coded[found.weight], shared=found.weight in multiplied)
+    read_still = {name for node in nodes for name in node.input}
+    kept = [item for name, item in constants.items() if name in read_still]
+    for name, codes in coded.items():
+        packed = codes.packed() if name in multiplied else codes.packed().reshape(len(codes.codes), -1)
+        kept.append(numpy_helper.from_array(packed, f"{name}_Q{bits}"))
+        kept.append(numpy_helper.from_array(codes.scales, f"{name}_scales"))
     for field, items in ((model.graph.node, nodes), (model.graph.initializer, kept)):
         copies = [type(item).FromString(item.SerializeToString()) for item in items]
         del field[:]
         field.extend(copies)
-    _import_microsoft(model)
+    if MICROSOFT not in {item.domain for item in model.opset_import}:
+        model.opset_import.add(domain=MICROSOFT, version=1)
     return model
 
 
-def _stored(name: str, codes: BlockCodes) -> list[Any]:
-    """Codes and scales as constants, and the shape in which a table reads them."""
-    from onnx import numpy_helper
-
-    packed = codes.packed()
-    return [
-        numpy_helper.from_array(packed, f"{name}_Q{codes.bits}"),
-        numpy_helper.from_array(codes.scales, f"{name}_scales"),
-    ]
-
-
-def _by_codes(read: Read, codes: BlockCodes) -> list[Any]:
+def _product(read: Read, codes: BlockCodes) -> Any:
+    """x W by codes of the outputs (N, B, S)."""
     from onnx import helper
 
-    node, stem = read.node, read.weight
+    inputs = [read.node.input[0], f"{read.weight}_Q{codes.bits}", f"{read.weight}_scales"]
+    inputs += ["", "", read.bias] if read.bias is not None else []
+    return helper.make_node(
+        "MatMulNBits",
+        inputs,
+        read.node.output,
+        read.node.name,
+        domain=MICROSOFT,
+        K=codes.width,
+        N=len(codes.codes),
+        bits=codes.bits,
+        block_size=codes.codes.shape[2],
+        accuracy_level=4,
+    )
+
+
+def _table(read: Read, codes: BlockCodes, shared: bool) -> list[Any]:
+    """Rows by codes (V, B * S); those of an output layer, which are (V, B, S), are seen in that shape."""
+    from onnx import helper
+
+    stem, out = read.weight, read.node.output[0]
     rows, blocks, size = codes.codes.shape
-    stored = [f"{stem}_Q{codes.bits}", f"{stem}_scales"]
-    if read.kind == "product":
-        inputs = [node.input[0], *stored] + (["", "", read.bias] if read.bias is not None else [])
-        settings = {"K": codes.width, "N": rows, "bits": codes.bits, "block_size": size, "accuracy_level": 4}
-        return [helper.make_node("MatMulNBits", inputs, node.output, node.name, domain=MICROSOFT, **settings)]
-    flat, padded = f"{stem}/by_row", codes.width < blocks * size
-    shape = helper.make_tensor(f"{stem}/row_shape", 7, [2], [rows, blocks * size * codes.bits // 8])
-    given = f"{node.output[0]}/padded" if padded else node.output[0]
-    nodes = [
-        helper.make_node("Constant", [], [f"{stem}/row_shape"], value=shape),
-        helper.make_node("Reshape", [stored[0], f"{stem}/row_shape"], [flat]),
-        helper.make_node(
-            "GatherBlockQuantized",
-            [flat, node.input[1], stored[1]],
-            [given],
-            node.name,
-            domain=MICROSOFT,
-            bits=codes.bits,
-            block_size=size,
-            gather_axis=0,
-            quantize_axis=1,
-        ),
-    ]
-    if padded:
-        bounds = {"first": 0, "width": codes.width, "axis": -1}
-        for name, value in bounds.items():
-            tensor = helper.make_tensor(f"{stem}/{name}", 7, [1], [value])
-            nodes.append(helper.make_node("Constant", [], [f"{stem}/{name}"], value=tensor))
-        nodes.append(helper.make_node("Slice", [given, *(f"{stem}/{name}" for name in bounds)], node.output))
+    by_row, nodes = f"{stem}_Q{codes.bits}", []
+    if shared:
+        shape = helper.make_tensor(f"{stem}/row_shape", _INT64, [2], [rows, blocks * size * codes.bits // 8])
+        nodes.append(helper.make_node("Constant", [], [shape.name], value=shape))
+        nodes.append(helper.make_node("Reshape", [by_row, shape.name], [f"{stem}/by_row"]))
+        by_row = f"{stem}/by_row"
+    filled = codes.width < blocks * size
+    given = f"{out}/filled" if filled else out
+    gather = {"bits": codes.bits, "block_size": size, "gather_axis": 0, "quantize_axis": 1}
+    inputs = [by_row, read.node.input[1], f"{stem}_scales"]
+    nodes.append(helper.make_node("GatherBlockQuantized", inputs, [given], read.node.name, domain=MICROSOFT, **gather))
+    if filled:
+        bounds = [
+            helper.make_tensor(f"{stem}/{k}", _INT64, [1], [n])
+            for k, n in (("from", 0), ("to", codes.width), ("axis", -1))
+        ]
+        nodes += [helper.make_node("Constant", [], [bound.name], value=bound) for bound in bounds]
+        nodes.append(helper.make_node("Slice", [given, *(bound.name for bound in bounds)], [out]))
     return nodes
-
-
-def _import_microsoft(model: Any) -> None:
-    from onnx import helper
-
-    if MICROSOFT not in {item.domain for item in model.opset_import}:
-        model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))

@@ -12,6 +12,8 @@ from typing import Any, Literal
 from edgetf.core.errors import needs
 from edgetf.formats.decoder.names import IDS
 
+_SAME = ("Reshape", "Cast", "Identity")  # operators that leave token ids what they are
+
 
 @dataclass(frozen=True)
 class Read:
@@ -45,16 +47,20 @@ def weight_reads(model: Any) -> list[Read]:
     turned = {
         node.output[0]: node for node in model.graph.node if node.op_type == "Transpose" and node.input[0] in matrices
     }
-    return list(_reads(model.graph.node, matrices, turned))
+    ids = {IDS}
+    for node in model.graph.node:
+        if node.op_type in _SAME and node.input[0] in ids:
+            ids.add(node.output[0])
+    return list(_reads(model.graph.node, matrices, turned, ids))
 
 
-def _reads(nodes: Any, matrices: set[str], turned: dict[str, Any]) -> Iterator[Read]:
+def _reads(nodes: Any, matrices: set[str], turned: dict[str, Any], ids: set[str]) -> Iterator[Read]:
     from onnx import helper
 
     for node in nodes:
         settings = {item.name: helper.get_attribute_value(item) for item in node.attribute}
         match node.op_type:
-            case "Gather" if node.input[0] in matrices and node.input[1] == IDS:
+            case "Gather" if node.input[0] in matrices and node.input[1] in ids:
                 yield Read(node, node.input[0], "table", rows_out=True)
             case "MatMul" if node.input[1] in matrices:
                 yield Read(node, node.input[1], "product", rows_out=False)

@@ -23,12 +23,13 @@ from edgetf.core.quiet import quiet
 from edgetf.models.decoders.checkpoint import save_decoder
 from edgetf.models.decoders.configs import FAMILIES
 from edgetf.models.decoders.gguf_tokenizer import write_tokenizer
+from edgetf.models.decoders.shapes import DecoderShape
 from edgetf.models.decoders.sizes import DecoderSize
 
 SUFFIX = ".gguf"
 EMBEDDING = "token_embd.weight"
 _TOKENIZER_FIELDS = "tokenizer.ggml."
-_ARCHITECTURES = tuple(family.removesuffix("_text") for family in FAMILIES)
+_ARCHITECTURES = {family.removesuffix("_text"): family for family in FAMILIES}
 
 
 def is_gguf(source: str) -> bool:
@@ -106,6 +107,27 @@ def gguf_size(file: Path) -> DecoderSize:
         raise ArtifactError(f"{file}: has no {EMBEDDING}, so that it holds no language model")
     hidden_size, vocab_size = shapes[EMBEDDING]
     return DecoderSize(sum(prod(shape) for shape in shapes.values()), vocab_size, hidden_size)
+
+
+def gguf_shape(file: Path) -> tuple[str, DecoderShape]:
+    """The family of the model in the file, and its shape, which pruning by ratios starts from.
+
+    Raises:
+        ArtifactError: not a GGUF file, or of a model that is not known here.
+        DeviceError: the package that reads it is missing.
+    """
+    shapes, fields = _read(file)
+    _refuse(fields, shapes.keys(), file)
+    kind = str(fields["general.architecture"])
+    queries = int(fields[f"{kind}.attention.head_count"])
+    groups = int(fields.get(f"{kind}.attention.head_count_kv", queries))
+    return _ARCHITECTURES[kind], DecoderShape(
+        layers=int(fields[f"{kind}.block_count"]),
+        groups=groups,
+        heads=queries // groups,
+        neurons=int(fields[f"{kind}.feed_forward_length"]),
+        hidden=int(fields[f"{kind}.embedding_length"]),
+    )
 
 
 def _read(file: Path) -> tuple[dict[str, list[int]], dict[str, Any]]:

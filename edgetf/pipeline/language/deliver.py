@@ -20,7 +20,7 @@ from edgetf.data.corpus.blocks import pack
 from edgetf.pipeline.deliver import REFERENCE, ROWS, link
 from edgetf.report.language_card import language_card
 from edgetf.runtime.decode.model import decoder_model
-from edgetf.runtime.decode.text import TextCodec
+from edgetf.runtime.decode.text import UNFINISHED, TextCodec
 from edgetf.stages.language.context import LanguageContext
 from edgetf.targets.local import Local
 from edgetf.validation.judge import judged
@@ -102,6 +102,9 @@ def exam_blocks(exported: Artifact, context: LanguageContext) -> Ids:
 
 
 def text_sizes(ids: Ids, codec: TextCodec) -> NDArray[np.int64]:
-    """UTF-8 bytes of each block's text (N,) but that of its first token, which nothing predicts."""
-    sizes = [len(codec.text(block[1:].tolist()).encode("utf-8")) for block in ids]
-    return np.asarray(sizes, dtype=np.int64)
+    """UTF-8 bytes of each block's text (N,) but that of its first token, which nothing predicts.
+
+    A block may begin or end amid a character; each byte of the cut one is then spelt as one replacement character.
+    """
+    texts = [codec.text(block[1:].tolist()) for block in ids]
+    return np.asarray([len(text.replace(UNFINISHED, "?").encode("utf-8")) for text in texts], dtype=np.int64)

@@ -68,29 +68,14 @@ class LanguageWorkshop(Maker):
         """What a torch stage makes of `source`, which only a stage that starts a model can do without."""
         recipe, tutor = self.plan.recipe, self.context.tutor
         config: dict[str, Any] = {"stage": stage.model_dump(exclude=UNREAD), "seed": recipe.seed, **self._input()}
-        if isinstance(stage, LanguageDistillConfig):
+        if isinstance(stage, LanguageDistillConfig | LanguagePruneConfig):
             config["student"] = recipe.student.model_dump()
         if source is None:
             config["teacher"] = recipe.teacher.model_dump()
         parents = [each for each in (source, tutor) if each is not None]
 
         def write(out: Path) -> tuple[Spec, float]:
-            with needs("compress"), quiet():
-                from edgetf.stages.language import distill, pretrain, prune, vocabulary
-
-            match stage:
-                case PretrainConfig():
-                    return pretrain.run(stage, self.context, out)
-                case LanguageDistillConfig():
-                    return distill.run(stage, source, self.context, out)
-                case LanguageVocabularyConfig() if source is not None:
-                    return vocabulary.run(stage, source, self.context, out)
-                case LanguagePruneConfig() if source is not None:
-                    return prune.run(stage, source, self.context, out)
-                case LanguageVocabularyConfig() | LanguagePruneConfig():
-                    raise RuntimeError(f"{name}: the schema lets no recipe begin with this stage")
-                case _:
-                    assert_never(stage)
+            return run_stage(stage, source, self.context, out)
 
         return self.make(name, stage.stage, config, parents, TORCH, write)
 
@@ -156,3 +141,23 @@ class LanguageWorkshop(Maker):
         """How speed is taken."""
         asked = self.plan.recipe.validation
         return LanguageSettings(asked.threads, asked.samples, asked.contexts)
+
+
+def run_stage(stage: TorchStage, source: Artifact | None, context: LanguageContext, out: Path) -> tuple[Spec, float]:
+    """Let a torch stage write its checkpoint; those that make a model smaller need a `source`."""
+    with needs("compress"), quiet():  # imported here, because a reused stage needs no torch
+        from edgetf.stages.language import distill, pretrain, prune, vocabulary
+
+    match stage:
+        case PretrainConfig():
+            return pretrain.run(stage, context, out)
+        case LanguageDistillConfig():
+            return distill.run(stage, source, context, out)
+        case LanguageVocabularyConfig() if source is not None:
+            return vocabulary.run(stage, source, context, out)
+        case LanguagePruneConfig() if source is not None:
+            return prune.run(stage, source, context, out)
+        case LanguageVocabularyConfig() | LanguagePruneConfig():
+            raise RuntimeError(f"{stage.stage}: the schema lets no recipe begin with this stage")
+        case _:
+            assert_never(stage)

@@ -18,7 +18,6 @@ from edgetf.core.errors import ConfigError
 from edgetf.core.metrics import Floats
 from edgetf.runtime.decode.session import Ids, Logits
 
-_FIRST_LOOK = 1024  # tokens that are sorted first; those of a usual top_p are among them
 _ROUNDING = 1e-12  # of sums of probabilities
 
 
@@ -86,7 +85,7 @@ def penalized(logits: Logits, seen: np.ndarray[tuple[int], np.dtype[np.bool_]], 
 
 
 def left_over(logits: Logits, how: Sampling) -> tuple[Ids, Floats]:
-    """The tokens that may be drawn, likeliest first, and their probabilities, which sum to 1.
+    """The tokens that may be drawn, ascending, and their probabilities, which sum to 1.
 
     >>> tokens, probabilities = left_over(np.log([0.5, 0.2, 0.3]).astype(np.float32), Sampling(1.0, top_p=0.6))
     >>> tokens.tolist(), probabilities.round(3).tolist()
@@ -94,20 +93,33 @@ def left_over(logits: Logits, how: Sampling) -> tuple[Ids, Floats]:
     """
     scaled = logits.astype(np.float64) / how.temperature
     weights = np.exp(scaled - scaled.max())
-    size = len(weights)
-    top_k = how.top_k or size
-    if top_k >= size and how.top_p == 1:
-        return np.arange(size), weights / weights.sum()
-    tokens = _likeliest(weights, min(top_k, size) if how.top_k else min(_FIRST_LOOK, size))
-    shares = weights[tokens] / (weights[tokens].sum() if how.top_k else weights.sum())
-    if shares.sum() < how.top_p - _ROUNDING and not how.top_k:  # a flat distribution: look at all
-        tokens = _likeliest(weights, size)
-        shares = weights[tokens] / weights.sum()
-    count = int(np.searchsorted(shares.cumsum(), how.top_p - _ROUNDING)) + 1
-    return tokens[:count], shares[:count] / shares[:count].sum()
+    tokens = np.arange(len(weights))
+    if 0 < how.top_k < len(weights):
+        tokens = _largest(weights, how.top_k)
+    if how.top_p < 1:
+        tokens = tokens[_nucleus(weights[tokens], how.top_p)]
+    return tokens, weights[tokens] / weights[tokens].sum()
 
 
-def _likeliest(weights: Floats, count: int) -> Ids:
-    """The tokens of the `count` largest weights, largest first; of equal ones the lower number first."""
-    tokens = np.sort(np.argpartition(-weights, count - 1)[:count])
-    return tokens[np.argsort(-weights[tokens], kind="stable")]
+def _nucleus(weights: Floats, top_p: float) -> Ids:
+    """The places of the fewest weights that are `top_p` of their sum or more.
+
+    All weights below ``(1 - top_p) / n`` of the sum together are less than ``1 - top_p`` of it, so that none of them is
+    needed: this leaves few to sort.
+    """
+    total = weights.sum()
+    high = np.flatnonzero(weights >= (1 - top_p) / len(weights) * total)
+    sums = np.sort(weights[high])[::-1].cumsum()
+    count = int(np.searchsorted(sums, (top_p - _ROUNDING) * total)) + 1
+    return np.asarray(high[_largest(weights[high], min(count, len(high)))])
+
+
+def _largest(weights: Floats, count: int) -> Ids:
+    """The places of the `count` largest weights, ascending; of equal ones the first.
+
+    >>> _largest(np.array([1.0, 3.0, 1.0, 2.0]), 3).tolist()
+    [0, 1, 3]
+    """
+    cut = np.partition(weights, len(weights) - count)[len(weights) - count]
+    above, equal = np.flatnonzero(weights > cut), np.flatnonzero(weights == cut)
+    return np.sort(np.concatenate([above, equal[: count - len(above)]]))

@@ -13,7 +13,7 @@ from edgetf.core.decoder import DecoderFacts
 from edgetf.core.errors import ConfigError
 from edgetf.data.corpus.blocks import Blocks, pack
 from edgetf.models.checkpoint import WEIGHTS
-from edgetf.models.decoders.checkpoint import copy_decoder_tokenizer, save_decoder
+from edgetf.models.decoders.checkpoint import copy_decoder_tokenizer, load_decoder, save_decoder
 from edgetf.models.decoders.facts import decoder_facts
 from edgetf.stages.language.context import LanguageContext
 from edgetf.stages.language.tokenizers import refuse_other_tokens
@@ -48,7 +48,7 @@ def learn(
         copy_decoder_tokenizer(tokenizer, out)
     model.config.save_pretrained(out)
     facts = decoder_facts(out)
-    if asks_tutor(config):
+    if config.steps and asks_tutor(config):
         refuse_other_tokens(tokenizer, context.the_tutor().path)
     texts = context.corpus.train if documents is None else tuple(documents)
     seconds, account = 0.0, {}
@@ -65,11 +65,12 @@ def describe(
     """Write the checkpoint of a model, and say what it is and how well it predicts the dev texts."""
     dev = _dev(tokenizer, facts, context)
     params = save_decoder(model, out, tokenizer)
+    losses = block_losses(load_decoder(out), dev)  # what was written, in float32, however it was trained
     return Spec(
         kind="torch",
         model_file=WEIGHTS,
         params=params,
-        metrics=(perplexity(block_losses(model, dev), dev.shape[1] - 1),),
+        metrics=(perplexity(losses, dev.shape[1] - 1),),
         details={
             "task": "language_modeling",
             "max_length": context.recipe.data.max_length,
@@ -128,11 +129,12 @@ def _loss(
     """What is learned: the text alone, or also what the tutor says of it."""
     if not (isinstance(config, DivergenceConfig) and asks_tutor(config)):
         return next_token_loss
+    on_policy = config.on_policy if isinstance(config, LanguageDistillConfig) else None
     tutor, stored = Tutor(context.the_tutor(), precision_of(paced(config)[0])), None
-    if config.teacher and config.top_k is not None and config.top_k < facts.vocab_size:
+    reads = config.teacher > 0 and (on_policy is None or on_policy.share < 1)
+    if reads and config.top_k is not None and config.top_k < facts.vocab_size:
         positions = used(len(blocks), config, context.recipe.seed)
         stored = likeliest(tutor, blocks, positions, config.top_k, config.temperature, context.report)
-    on_policy = config.on_policy if isinstance(config, LanguageDistillConfig) else None
     if stored is not None and on_policy is None:
         tutor = Tutor(tutor.artifact)  # the model that wrote what is stored is not needed beside the student
     return Objective(config, tutor, stored, on_policy, config.steps * config.gradient_accumulation).loss

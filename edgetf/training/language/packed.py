@@ -99,9 +99,16 @@ def paced(config: StepsConfig) -> tuple[TrainingConfig, int]:
     every = min(config.steps, max(every, math.ceil(config.steps / MOST_EVALUATIONS)))
     shared = ("batch_size", "gradient_accumulation", "learning_rate", "weight_decay", "warmup", "max_grad_norm",
               "precision", "threads", "checkpoint_seconds")  # fmt: skip
-    return TrainingConfig(
-        epochs=config.steps / every, **{name: getattr(config, name) for name in shared}
-    ), every * config.gradient_accumulation
+    settings = {name: getattr(config, name) for name in shared}
+    if config.precision == "auto" and not torch.cuda.is_available() and halves_on_processor():
+        settings["precision"] = "bf16"
+    return TrainingConfig(epochs=config.steps / every, **settings), every * config.gradient_accumulation
+
+
+def halves_on_processor() -> bool:
+    """Whether the processor multiplies in bfloat16; a decoder then learns up to twice as fast as in float32."""
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(check() for check in checks if check is not None)
 
 
 def used(blocks: int, config: StepsConfig, seed: int) -> list[int]:
