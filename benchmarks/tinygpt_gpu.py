@@ -2,9 +2,9 @@
 
     python benchmarks/tinygpt_gpu.py
 
-The teacher is Gemma with 8,192 of its tokens, as benchmarks/tinygpt.py leaves it in its run (`1-vocabulary`);
-$EDGETF_GPU_TEACHER names another folder, $EDGETF_GPU_TEXTS another source of documents than BBC News. The student is of
-Llama's shape. Each training is written to benchmarks/results/tinygpt_gpu.json when it is done, and is not run again;
+The teacher is Gemma with 8,192 of its tokens, the folder `1-vocabulary` of a run of
+`edgetf compress recipe=tinygpt_gemma vocabulary.size=8192`; $EDGETF_GPU_TEACHER says where, $EDGETF_GPU_TEXTS another
+source of documents than BBC News. The student is of Llama's shape. Each training is written to benchmarks/results/tinygpt_gpu.json when it is done, and is not run again;
 without a GPU nothing is run.
 """
 
@@ -19,7 +19,6 @@ from statistics import mean, stdev
 from typing import Any
 
 import torch
-from parts.tinygpt_run import GEMMA
 
 from edgetf.config.language.recipe import LanguageRecipe
 from edgetf.config.load import load_recipe
@@ -35,7 +34,7 @@ from edgetf.training.language.perplexity import block_losses, perplexity
 
 RESULT = Path(__file__).resolve().parent / "results" / "tinygpt_gpu.json"
 TEXTS = os.environ.get("EDGETF_GPU_TEXTS", "bbc_news")
-TEACHER = Path(os.environ.get("EDGETF_GPU_TEACHER", GEMMA / "1-vocabulary"))
+TEACHER = Path(os.environ.get("EDGETF_GPU_TEACHER", "runs/tinygpt_gemma/1-vocabulary"))
 SEEDS = (0, 1, 2)
 KINDS = {"distilled": (), "alone": ("distill.teacher=0", "distill.labels=1")}
 STUDENT = {

@@ -40,7 +40,7 @@ def recipe() -> Tree:
 
 
 def gemma() -> Tree:
-    """Gemma 3 270M with 8,192 of its tokens, nothing trained: what quantization does to a real model."""
+    """Gemma 3 270M with 16,384 of its tokens, nothing trained: what quantization does to a real model."""
     return summary(compress(GEMMA, "prune=null", recipe="tinygpt_gemma"))
 
 
