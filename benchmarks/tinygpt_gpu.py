@@ -92,12 +92,13 @@ def markdown(results: Tree) -> str:
         spread = f"{mean(found):.2f} ± {stdev(found):.2f}" if len(found) > 1 else "–"
         lines.append(f"| {kind} | {', '.join(f'{value:.2f}' for value in found)} | {spread} | {best} |")
     pairs = zip(values["distilled"], values["alone"], strict=False)
+    ratios = ", ".join(f"{a / b:.3f}" for a, b in pairs)
     made, first = results["made"], results["rows"][0]
     lines += [
         "",
         f"Student {first['params']:,} parameters, teacher {results['teacher']['params']:,} with perplexity "
-        f"{results['teacher']['perplexity']['value']:.2f}; {first['perplexity']['n']:,} test tokens; the weights of the "
-        f"best dev perplexity. Distilled over alone at equal seeds: {', '.join(f'{a / b:.3f}' for a, b in pairs)}.",
+        f"{results['teacher']['perplexity']['value']:.2f}; {first['perplexity']['n']:,} test tokens; weights of the "
+        f"best dev perplexity. Distilled over alone at equal seeds: {ratios}.",
         f"`python benchmarks/tinygpt_gpu.py`; {results['gpu']}, torch {made['versions']['torch']}, "
         f"commit {made['commit'] or 'not known'}.",
     ]

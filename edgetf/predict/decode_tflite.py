@@ -16,7 +16,7 @@ SIGNATURE = "decode"
 
 
 def read_tflite(path: Path) -> tuple[dict[str, Stored], list[Use]]:
-    """The constant tensors by name, and the operators in order.
+    """What is stored, by its buffer, which tied weights share; and the operators in order.
 
     Raises:
         ArtifactError: it is not a TFLite file, or cannot decode.
@@ -38,11 +38,14 @@ def read_tflite(path: Path) -> tuple[dict[str, Stored], list[Use]]:
             op = subgraph.Operators(place)
             reads = [int(index) for index in op.InputsAsNumpy() if index >= 0] if op.InputsLength() else []
             gives = [int(index) for index in op.OutputsAsNumpy()] if op.OutputsLength() else []
-            for index in reads:
-                if reader.is_constant(subgraph, index):
-                    shape = reader.shape(subgraph, index)
-                    stored[str(index)] = Stored(reader.size_of(subgraph, index), shape[0] if shape else 1)
-            uses.append(Use(reader.name(op), tuple(map(str, reads)), tuple(map(str, gives))))
+            reads += [scales for index in reads if (scales := reader.block_scales(subgraph, index)) is not None]
+            constant = {index: reader.buffer(subgraph, index) for index in reads if reader.is_constant(subgraph, index)}
+            for index, name in constant.items():
+                shape = reader.shape(subgraph, index)
+                size = reader.size_of(subgraph, index) + reader.scale_bytes(subgraph, index)
+                stored[name] = Stored(size, shape[0] if shape else 1)
+            names = tuple(constant.get(index, str(index)) for index in reads)
+            uses.append(Use(reader.name(op), names, tuple(map(str, gives))))
         return stored, uses
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error})") from None

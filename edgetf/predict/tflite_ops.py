@@ -45,7 +45,7 @@ class Reader:
     """Walks the tables of one file."""
 
     def __init__(self, schema: Any, model: Any) -> None:
-        self.model = model
+        self.schema, self.model = schema, model
         self.op_names = _numbers(schema.BuiltinOperator)
         self.type_names = _numbers(schema.TensorType)
 
@@ -117,6 +117,25 @@ class Reader:
     def size_of(self, subgraph: Any, index: int) -> float:
         """Of a tensor."""
         return prod(self.shape(subgraph, index)) * _BYTES.get(self._type(subgraph, index), 1.0)
+
+    def buffer(self, subgraph: Any, index: int) -> str:
+        """What the bytes of a tensor are called; tensors of the same bytes share them."""
+        return f"buffer {subgraph.Tensors(index).Buffer()}"
+
+    def scale_bytes(self, subgraph: Any, index: int) -> float:
+        """Of the scales that stand with a tensor itself, one for each channel."""
+        said = subgraph.Tensors(index).Quantization()
+        return 0.0 if said is None else 4.0 * said.ScaleLength()
+
+    def block_scales(self, subgraph: Any, index: int) -> int | None:
+        """The tensor that holds a scale for each block of another one's weights, or None."""
+        said = subgraph.Tensors(index).Quantization()
+        if said is None or said.DetailsType() != self.schema.QuantizationDetails.BlockwiseQuantization:
+            return None
+        details = self.schema.BlockwiseQuantization()
+        table = said.Details()
+        details.Init(table.Bytes, table.Pos)
+        return int(details.Scales())
 
     def is_constant(self, subgraph: Any, index: int) -> bool:
         """Whether its bytes are in the file: in the table, or behind it where the file is large."""

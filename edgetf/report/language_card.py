@@ -85,6 +85,6 @@ def _metric(metric: Metric) -> tuple[str, ...]:
 
 def _device(row: DeviceRow) -> tuple[str, ...]:
     if row.how in AWAY:
-        return f"{row.device}: {'; '.join(row.why)}", rate_cell(row), "–", "–", "–"
+        return row.why[0], rate_cell(row), "–", "–", "–"
     name = f"{row.device} ({row.machine.get('processor', '')}), {row.threads} thread, {row.seq_len} tokens before"
     return name, rate_cell(row), times(row.speedup), mebibytes(row.peak_rss_bytes), milliseconds(row.load_ms)

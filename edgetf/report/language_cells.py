@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgetf.core.metrics import Metric, find_metric
-from edgetf.report.cells import device_cell
+from edgetf.report.cells import any_counted, device_cell, instructions_cell
 from edgetf.report.words import (
     fraction,
     mebibytes,
@@ -24,8 +24,7 @@ from edgetf.validation.row import DeviceRow
 Rows = Sequence[tuple[str, DeviceRow]]
 
 STAGE_COLUMNS = ("stage", "perplexity", "ratio", "parameters", "size", "a token", "speed-up", "took")
-ROW_COLUMNS = ("variant", "device", "perplexity", "ratio", "KL", "flips", "size", "tokens/s", "speed-up", "peak RSS",
-               "verdict")  # fmt: skip
+ROW_COLUMNS = ("variant", "device", "perplexity", "ratio", "KL", "flips", "size", "tokens/s", "speed-up", "peak RSS")
 DECODING_COLUMNS = ("variant", "device", "context", "first token", "prefill/s", "tokens/s", "reference",
                     "speed-up (95 %)", "read a token", "roof", "of the roof")  # fmt: skip
 
@@ -52,13 +51,19 @@ def stage_cells(record: dict[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
-def row_cells(name: str, row: DeviceRow) -> tuple[str, ...]:
-    """One variant on one device; tokens a second behind the middle context."""
+def row_columns(rows: Rows) -> tuple[str, ...]:
+    """What `row_cells` gives of each of these rows."""
+    return (*ROW_COLUMNS, *(["instructions"] if any_counted(rows) else []), "verdict")
+
+
+def row_cells(name: str, row: DeviceRow, counted: bool) -> tuple[str, ...]:
+    """One variant on one device, with what was `counted` of any; tokens a second behind the middle context."""
     metrics = [Metric.from_json(record) for record in row.metrics]
     return (
         name, device_cell(row), with_interval(find_metric(metrics, "perplexity")),
         *(fraction(find_metric(metrics, key)) for key in ("perplexity_ratio", "kl", "flip_rate")),
-        mebibytes(row.size_bytes), rate_cell(row), times(row.speedup), mebibytes(row.peak_rss_bytes), row.verdict,
+        mebibytes(row.size_bytes), rate_cell(row), times(row.speedup), mebibytes(row.peak_rss_bytes),
+        *([instructions_cell(row)] if counted else []), row.verdict,
     )  # fmt: skip
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgetf.report.cells import any_counted
 from edgetf.report.document import rows_of
 from edgetf.report.language_cells import (
     DECODING_COLUMNS,
-    ROW_COLUMNS,
     STAGE_COLUMNS,
     Rows,
     decoding_cells,
     row_cells,
+    row_columns,
     stage_cells,
 )
 from edgetf.report.markdown import table_lines
@@ -19,7 +20,8 @@ from edgetf.report.markdown import table_lines
 
 def language_rows_markdown(rows: Rows) -> str:
     """A line a variant × device, why something failed or was not measured, and a line a context that was timed."""
-    lines = table_lines(ROW_COLUMNS, (row_cells(name, row) for name, row in rows))
+    counted = any_counted(rows)
+    lines = table_lines(row_columns(rows), (row_cells(*each, counted) for each in rows))
     notes = [f"- {name} on {row.device}: {why}" for name, row in rows if row.verdict != "pass" for why in row.why]
     lines += ["", *notes] if notes else []
     timed = decoding_cells(rows)

@@ -7,14 +7,15 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
+from edgetf.report.cells import any_counted
 from edgetf.report.document import rows_of
 from edgetf.report.language_cells import (
     DECODING_COLUMNS,
-    ROW_COLUMNS,
     STAGE_COLUMNS,
     Rows,
     decoding_cells,
     row_cells,
+    row_columns,
     stage_cells,
 )
 from edgetf.report.table import plain_table, summary
@@ -28,7 +29,8 @@ def language_run_tables(record: dict[str, Any]) -> Group:
 
 def language_device_table(rows: Rows) -> Group:
     """A row a variant × device, and one a context that was timed."""
-    variants = plain_table("variants", ROW_COLUMNS, (row_cells(name, row) for name, row in rows), left=2)
+    counted = any_counted(rows)
+    variants = plain_table("variants", row_columns(rows), (row_cells(*each, counted) for each in rows), left=2)
     return Group(variants, *([decoding_table(rows)] if any(row.decoding for _, row in rows) else []))
 
 

@@ -6,12 +6,14 @@ from edgetf.core.metrics import Metric
 
 
 def mebibytes(size_bytes: float | None) -> str:
-    """Bytes in MiB.
+    """Bytes in MiB, of what is tiny in KiB.
 
-    >>> mebibytes(23_100_000), mebibytes(None)
-    ('22.0 MiB', '–')
+    >>> mebibytes(23_100_000), mebibytes(51_200), mebibytes(None)
+    ('22.0 MiB', '50 KiB', '–')
     """
-    return "–" if size_bytes is None else f"{size_bytes / (1 << 20):.1f} MiB"
+    if size_bytes is None:
+        return "–"
+    return f"{size_bytes / (1 << 20):.1f} MiB" if size_bytes >= 0.1 * (1 << 20) else f"{size_bytes / (1 << 10):.0f} KiB"
 
 
 def millions(value: float | None) -> str:

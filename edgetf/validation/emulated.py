@@ -16,7 +16,7 @@ from edgetf.core.errors import ArtifactError
 from edgetf.core.metrics import Floats, cosine
 from edgetf.core.task_names import TaskName
 from edgetf.runtime.model import Model
-from edgetf.targets.target import Target, Tick
+from edgetf.targets.target import Answer, Target, Tick
 from edgetf.validation.evaluation import Evaluation, read_evaluation
 from edgetf.validation.golden import deployable_model, golden_of, runtime_logits, same_file_parity
 from edgetf.validation.row import DeviceRow, Settings
@@ -152,6 +152,11 @@ def _count(
             "text": text,
         }
     )
+    take_counts(row, answer)
+
+
+def take_counts(row: DeviceRow, answer: Answer) -> None:
+    """Put down what was counted: the variant first, then its reference, if it was counted too."""
     own, *others = answer["instructions"]
     row.seq_len, row.instructions, row.instructions_by_class = answer["seq_lens"][0], own["total"], own["by_class"]
     if others:

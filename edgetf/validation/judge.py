@@ -79,7 +79,8 @@ def judged(row: DeviceRow, budget: Mapping[str, float]) -> DeviceRow:
 
 def _counted(row: DeviceRow) -> str:
     """What was counted, in a line."""
-    said = f"emulated: {(row.instructions or 0) / 1e6:.1f} million instructions an inference of {row.seq_len} tokens"
+    each = "a token at a context" if "prompts" in row.parity else "an inference"  # golden prompts are a decoder's
+    said = f"emulated: {(row.instructions or 0) / 1e6:.1f} million instructions {each} of {row.seq_len} tokens"
     return said if row.instructions_ratio is None else f"{said}, {row.instructions_ratio:.2f} times the reference's"
 
 
@@ -88,8 +89,8 @@ def _predicted(row: DeviceRow) -> str | None:
     if row.predicted is None:
         return None
     if "decode_tokens_per_s" in row.predicted:
-        low, high = row.predicted["interval_tokens_per_s"]
-        rate = row.predicted["decode_tokens_per_s"]
-        return f"predicted {rate:.4g} tokens/s behind {row.seq_len} ({low:.4g} to {high:.4g}), not measured"
+        rates = [row.predicted["decode_tokens_per_s"], *row.predicted["interval_tokens_per_s"]]
+        rate, low, high = (f"{value:.3g}" if value < 100 else f"{value:.0f}" for value in rates)
+        return f"predicted {rate} tokens/s behind {row.seq_len} ({low} to {high}), not measured"
     low, high = row.predicted["interval95_ms"]
     return f"predicted {row.predicted['latency_p50_ms']:.4g} ms (95 %: {low:.4g} to {high:.4g}), not measured"

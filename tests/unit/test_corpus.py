@@ -140,6 +140,7 @@ class TestNpm:
     ("tagged", "plain"),
     [
         ("``/`` Yes/rb ''/'' ,/, he/pps said/vbd ./.", '"Yes," he said.'),
+        ("Ivan/np Jr./np ./.", "Ivan Jr."),
         ("the/at ''/'' end/nn", 'the" end'),
         ("It/pps is/bez '/' so/rb '/' ;/. ;/. go/vb !/. !/.", "It is 'so'; go!"),
         ("one/cd --/-- two/cd (/( three/cd )/)", "one -- two (three)"),
@@ -171,11 +172,20 @@ class TestSplit:
         for use in (corpus.dev, corpus.test):
             assert sum(text.startswith("a ") for text in use) == len(use) / 2
 
-    def test_the_seed_says_which(self, tmp_path: Path) -> None:
+    def test_the_split_is_its_own_seeds_alone(self, tmp_path: Path) -> None:
+        """A student of another seed is not tested by what its teacher has read; it reads in another order."""
         path = write_jsonl(tmp_path / "a.jsonl", TEXTS)
         one, same, other = (load_corpus(config(path), seed) for seed in (0, 0, 1))
         assert one == same
-        assert one.fingerprint != other.fingerprint and set(one.test) != set(other.test)
+        assert (one.test, one.dev, set(one.train)) == (other.test, other.dev, set(other.train))
+        assert one.train != other.train and one.fingerprint != other.fingerprint
+        split = load_corpus(config(path, split={"dev": 0.05, "test": 0.1, "seed": 1}), 0)
+        assert set(split.test) != set(one.test)
+
+    def test_a_file_that_is_moved_is_split_the_same(self, tmp_path: Path) -> None:
+        path = write_jsonl(tmp_path / "a.jsonl", TEXTS)
+        before = load_corpus(config(path), 0)
+        assert load_corpus(config(path.rename(tmp_path / "b.jsonl")), 0) == before
 
     def test_a_changed_word_changes_the_fingerprint(self, tmp_path: Path) -> None:
         before = load_corpus(config(write_jsonl(tmp_path / "a.jsonl", TEXTS)), 0)

@@ -22,6 +22,7 @@ from edgetf.models.decoders.facts import decoder_facts
 from edgetf.models.decoders.shapes import DecoderShape, pruned_shape, shape_of, shape_to_make
 from edgetf.models.decoders.slicing import KeptUnits, keep_layers, narrow
 from edgetf.models.decoders.students import llama
+from edgetf.pipeline.language.plan import make_language_plan
 from edgetf.stages.language import prune
 from edgetf.stages.language.influence import influences, measure, norm_factors
 
@@ -232,6 +233,25 @@ def test_a_shape_to_make_is_the_shape_of_what_is_made() -> None:
         hidden_size=24, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2, intermediate_size=40
     )
     assert shape_to_make(shape) == shape_of(llama(shape, 50, 16, 0).config)
+
+
+def test_a_recipe_is_refused_before_its_documents_are_read(tmp_path: Path) -> None:
+    source = decoder_folder(tmp_path / "source", "gpt2")
+    stages = [{"stage": "prune", "head_ratio": 0.5}, {"stage": "export"}]
+    with pytest.raises(ConfigError, match="allowed: 0 for a gpt2"):
+        make_language_plan(language_context(str(source), stages=stages).recipe)
+
+
+def test_a_student_of_fewer_layers_is_pruned_from_those(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGETF_CACHE", str(tmp_path / "cache"))
+    source = sealed(decoder_folder(tmp_path / "source"), tmp_path)
+    context = language_context(str(source), 16, student={"architecture": "teacher", "num_hidden_layers": 2}).with_tutor(
+        source
+    )
+    config = LanguagePruneConfig(steps=0, ffn_ratio=0.5, round_to=8, importance="magnitude", importance_sequences=8)
+    spec, _ = prune.run(config, source, context, tmp_path / "out")
+    assert (spec.details["before"]["layers"], spec.details["after"]["layers"]) == (2, 2)
+    assert load_decoder(tmp_path / "out").config.num_hidden_layers == 2
 
 
 def test_heads_that_share_nothing_go_as_groups(tmp_path: Path) -> None:

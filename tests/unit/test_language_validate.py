@@ -16,6 +16,7 @@ from edgetf.core.artifact import Artifact, Spec, seal
 from edgetf.core.decoder import DecoderFacts
 from edgetf.core.device import load_device
 from edgetf.core.errors import ArtifactError, DeviceError
+from edgetf.report.pages import written_rows
 from edgetf.runtime.decode.answers import answer
 from edgetf.runtime.decode.model import decoder_model
 from edgetf.targets.target import Answer, How, Request, Tick
@@ -48,6 +49,9 @@ class Here:
         self.asked.append(request["do"])
         if request["do"] == "bandwidth":
             return MEMORY
+        if request["do"] == "count":
+            counts = [{"total": total, "by_class": {}} for total in (3_000_000, 4_000_000)]
+            return {"seq_lens": [request["seq_len"]], "instructions": counts[: len(request["models"])]}
         sent = {**request}
         for name in ("model", "models"):
             if name in sent:
@@ -275,6 +279,18 @@ def test_an_emulated_processor_gives_answers_and_no_milliseconds(
     assert here.asked == ["generate", "score"]
     assert (row.latency_p50_ms, row.decoding, row.peak_rss_bytes) == (None, [], None)
     assert [check["verdict"] for check in row.checks] == ["not_measured", "pass"]
+
+
+def test_a_token_on_an_emulated_processor_is_counted(tmp_path: Path, here: Here, reference: Artifact) -> None:
+    here.how, here.counts = "emulated", True
+    own = with_golden(tmp_path / "own", "w4")
+    row = validate_language(own, load_device("host"), reference, {"instructions_ratio": 0.8}, SETTINGS)
+    assert here.asked == ["generate", "score", "count"]
+    assert (row.instructions, row.instructions_ratio, row.seq_len, row.verdict) == (3_000_000, 0.75, 16, "pass")
+    assert row.why[-1] == (
+        "emulated: 3.0 million instructions a token at a context of 16 tokens, 0.75 times the reference's"
+    )
+    assert "| 3.00 M (1/1.3) |" in written_rows([("onnx-w4", row)], "language_modeling")
 
 
 def test_the_reference_of_another_vocabulary_is_refused(tmp_path: Path, here: Here, reference: Artifact) -> None:

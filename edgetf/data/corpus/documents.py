@@ -46,7 +46,7 @@ def load_corpus(config: CorpusConfig, seed: int) -> Corpus:
     seen: set[str] = set()
     duplicates = 0
     splits: dict[str, list[str]] = {"test": [], "dev": [], "train": []}
-    for source in config.sources:
+    for number, source in enumerate(config.sources):
         kept = []
         for document in read_documents(config, source):
             identity = " ".join(document.casefold().split())
@@ -55,7 +55,7 @@ def load_corpus(config: CorpusConfig, seed: int) -> Corpus:
             elif identity:
                 seen.add(identity)
                 kept.append(document)
-        random.Random(f"{config.split.seed}/{source}").shuffle(kept)
+        random.Random(f"{config.split.seed}/{number}").shuffle(kept)  # not the name: a folder may be moved
         test, dev = (round(len(kept) * share) for share in (config.split.test, config.split.dev))
         splits["test"] += kept[:test]
         splits["dev"] += kept[test : test + dev]

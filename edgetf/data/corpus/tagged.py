@@ -12,6 +12,7 @@ import re
 _CLOSING = {",", ".", ";", ":", "?", "!", ")", "]", "%"}
 _OPENING = {"(", "[", "$"}
 _INSIDE = {",", ".", "?", "!"}  # a closing quote
+_ONCE = {",", "."}  # the point of an abbreviation ends a sentence too
 _TWICE = {"?", "!", ";", ":"}
 
 
@@ -36,6 +37,8 @@ def _paragraph(tokens: list[str]) -> str:
         word = (token.rpartition("/")[0] or token).replace("\\/", "/")
         if word in _TWICE and word == previous:
             previous = ""
+            continue
+        if word in _ONCE and text.endswith(word):
             continue
         closes = word in _CLOSING or word == "''" or (word == "'" and open_quote)
         opens = word in _OPENING or word == "``" or (word == "'" and not open_quote)

@@ -8,8 +8,10 @@ from pathlib import Path
 from edgetf.config.language.models import Pretrained
 from edgetf.core.artifact import key_of
 from edgetf.core.files import file_sha256
-from edgetf.models.decoders.gguf import find_gguf, gguf_size, is_gguf
+from edgetf.models.decoders.configs import open_config
+from edgetf.models.decoders.gguf import find_gguf, gguf_shape, gguf_size, is_gguf
 from edgetf.models.decoders.locate import locate_decoder
+from edgetf.models.decoders.shapes import DecoderShape, shape_of
 from edgetf.models.decoders.sizes import DecoderSize, config_size
 
 
@@ -24,6 +26,20 @@ def teacher_size(teacher: Pretrained) -> DecoderSize:
         with tempfile.TemporaryDirectory() as scratch:
             return gguf_size(find_gguf(teacher.source, Path(scratch)))
     return config_size(locate_decoder(teacher.source, teacher.revision, config_only=True))
+
+
+def teacher_shape(teacher: Pretrained) -> tuple[str, DecoderShape]:
+    """Its family and its shape, which pruning by ratios starts from; no weights are fetched from a hub.
+
+    Raises:
+        ArtifactError: there is none, or its family is not known here.
+        DeviceError: a package is not installed.
+    """
+    if is_gguf(teacher.source):
+        with tempfile.TemporaryDirectory() as scratch:
+            return gguf_shape(find_gguf(teacher.source, Path(scratch)))
+    config = open_config(locate_decoder(teacher.source, teacher.revision, config_only=True))
+    return str(config.model_type), shape_of(config)
 
 
 def teacher_fingerprint(teacher: Pretrained) -> str:

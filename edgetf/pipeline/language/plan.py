@@ -23,9 +23,10 @@ from edgetf.config.language.stages import (
 from edgetf.core.errors import ConfigError
 from edgetf.core.extras import require
 from edgetf.data.corpus.documents import Corpus, load_corpus
+from edgetf.models.decoders.shapes import pruned_shape, shape_to_make
 from edgetf.models.decoders.sizes import DecoderSize
 from edgetf.pipeline.forecast import Step, matmul_macs_per_second
-from edgetf.pipeline.language.located import teacher_size
+from edgetf.pipeline.language.located import teacher_shape, teacher_size
 
 # Seconds of the fixed parts, seen on a two-core x86-64 machine; training is scaled by this machine's matmul speed.
 _EXPORT_SECONDS = {"onnx": 20.0, "tflite": 60.0}
@@ -90,6 +91,7 @@ def make_language_plan(recipe: LanguageRecipe, allow_larger: bool = False) -> La
     formats = {model_format for model_format, _ in recipe.variants()}
     require(["compress", "tflite"] if "tflite" in formats else ["compress"])
     located = teacher_size(recipe.teacher) if isinstance(recipe.teacher, Pretrained) else None
+    _refuse_pruning(recipe)
     corpus = load_corpus(recipe.data, recipe.seed)
     teacher, student = _sizes(recipe, located)
     if teacher is not None and isinstance(recipe.student, TinyGpt) and student >= teacher and not allow_larger:
@@ -98,6 +100,15 @@ def make_language_plan(recipe: LanguageRecipe, allow_larger: bool = False) -> La
             "make it smaller, e.g. student.num_hidden_layers, or add --allow-larger"
         )
     return LanguagePlan(recipe, corpus, teacher, student, _steps(recipe, teacher, student))
+
+
+def _refuse_pruning(recipe: LanguageRecipe) -> None:
+    """What the prune stage could not write as a plain folder is said before any work."""
+    prune, teacher = recipe.prune(), recipe.teacher
+    if prune is None or isinstance(teacher, Remote):
+        return
+    kind, shape = teacher_shape(teacher) if isinstance(teacher, Pretrained) else ("llama", shape_to_make(teacher))
+    pruned_shape(kind, shape, prune)
 
 
 def _sizes(recipe: LanguageRecipe, located: DecoderSize | None) -> tuple[int | None, int]:

@@ -24,9 +24,13 @@ def open_decoder(
             from edgetf.runtime.decode.ort import load_ort
 
             return load_ort(folder / model_file, facts, threads, provider)
+        case "litert":
+            from edgetf.runtime.decode.litert import load_litert
+
+            return load_litert(folder / model_file, facts, threads, provider)
         case "fake":
             from edgetf.runtime.decode.fake import load_fake
 
             return load_fake(folder / model_file, facts)
         case _:
-            raise DeviceError(f"backend {backend}: runs no language models; allowed: ort")
+            raise DeviceError(f"backend {backend}: runs no language models; allowed: ort, litert")

@@ -23,7 +23,7 @@ from edgetf.runtime.decode.model import DecoderModel
 from edgetf.runtime.decode.session import DecoderSession, Ids
 from edgetf.runtime.decode.streaming import Reader
 from edgetf.runtime.memory import peak_rss_bytes
-from edgetf.runtime.timing import interleaved_ms, milliseconds
+from edgetf.runtime.timing import Call, interleaved_ms, milliseconds
 from edgetf.runtime.trust import doubts
 
 PREFILLS = 5  # of a context length, after one that warms up
@@ -47,6 +47,24 @@ class _Opened:
     def prefill(self, length: int) -> None:
         """Read a context and choose the first token."""
         Reader(self.session).last(self.context(length)).argmax()
+
+    def step(self, length: int) -> Call:
+        """One decode step that reads the last token of a context, after a cache that stays as it is."""
+        context, reader = self.context(length), Reader(self.session)
+        for _ in reader.read(context[:-1]):
+            pass
+        ids, cache = context[-1:], reader.cache
+        return lambda: self.session.run(ids, cache)[0][-1].argmax()
+
+
+def step_of(record: dict[str, Any], request: dict[str, Any]) -> tuple[Call, DecoderSession]:
+    """A decode step of the model in a `record`, at a context of `seq_len` tokens.
+
+    Raises:
+        EdgetfError: it cannot be opened, or not read so many tokens.
+    """
+    opened = _open(DecoderModel.from_json(record), request)
+    return opened.step(request["seq_len"]), opened.session
 
 
 def decode_bench(request: dict[str, Any]) -> dict[str, Any]:
@@ -90,13 +108,7 @@ def _time(opened: Sequence[_Opened], length: int, request: dict[str, Any]) -> No
     """Add the record of one context length to each model."""
     before = snapshot()
     prefills = _prefills(opened, length, request.get("prefills", PREFILLS))
-    steps = []
-    for each in opened:
-        context, reader = each.context(length), Reader(each.session)
-        for _ in reader.read(context[:-1]):
-            pass
-        steps.append(_step(each.session, context[-1:], reader.cache))
-    taken = interleaved_ms(steps, request["samples"], request.get("seconds", 0.0))
+    taken = interleaved_ms([each.step(length) for each in opened], request["samples"], request.get("seconds", 0.0))
     found = conditions(before, snapshot())
     for each, prefill_ms, step in zip(opened, prefills, taken, strict=True):
         first, later = percentile(prefill_ms, 50), percentile(step.warm, 50)
@@ -123,8 +135,3 @@ def _prefills(opened: Sequence[_Opened], length: int, count: int) -> list[list[f
             if turn:
                 samples.append(spent)
     return taken
-
-
-def _step(session: DecoderSession, ids: Ids, cache: Any) -> Any:
-    """One decode step after a cache, which stays as it is."""
-    return lambda: session.run(ids, cache)[0][-1].argmax()

@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from edgetf.algorithms.importance import most_important
+from edgetf.config.language.models import LikeTeacher
 from edgetf.config.language.stages import LanguagePruneConfig
 from edgetf.core.artifact import Artifact, Spec
 from edgetf.data.corpus.blocks import Blocks, pack
@@ -24,6 +25,7 @@ from edgetf.models.decoders.checkpoint import load_decoder
 from edgetf.models.decoders.facts import decoder_facts
 from edgetf.models.decoders.shapes import DecoderShape, pruned_shape, shape_of
 from edgetf.models.decoders.slicing import KeptUnits, keep_layers, narrow
+from edgetf.models.decoders.students import build_student
 from edgetf.stages.language.context import LanguageContext
 from edgetf.stages.language.influence import Importance, influences, measure, norm_factors
 from edgetf.stages.language.learn import learn
@@ -33,12 +35,14 @@ def run(config: LanguagePruneConfig, source: Artifact, context: LanguageContext,
     """Prune and recover; gives the spec of the smaller checkpoint and the seconds it took.
 
     Raises:
-        ConfigError: no plain folder could hold what the ratios leave.
+        ConfigError: no plain folder could hold what the ratios leave, or the student has more layers than there are.
         DataError: the texts do not fill one sequence.
     """
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
-    model = load_decoder(source.path)
+    model, student = load_decoder(source.path), context.recipe.student
+    if isinstance(student, LikeTeacher) and student.num_hidden_layers is not None:
+        model = build_student(student, model, int(model.config.vocab_size), context.recipe.data.max_length)
     before = shape_of(model.config)
     after = pruned_shape(model.config.model_type, before, config)
     blocks = calibration(source.path, context, config.importance_sequences)

@@ -55,8 +55,8 @@ class Tutor:
 class Likeliest:
     """The teacher's k likeliest tokens behind each token but the last of N blocks, memory-mapped.
 
-    `top` (N, T - 1, k) float16 are their log probabilities at the temperature, `kept` (N, T - 1, k) int32 the tokens,
-    and `rest` (N, T - 1) float32 the log probability of all others together.
+    `top` (N, T - 1, k) float16 are their log probabilities at the temperature, `kept` (N, T - 1, k) the tokens, uint16
+    or, of more than 65,536, int32, and `rest` (N, T - 1) float32 the log probability of all others together.
     """
 
     positions: list[int]  # of the N blocks among those that a training has
@@ -65,9 +65,10 @@ class Likeliest:
     def at(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of the blocks at these positions: `top`, `kept` and `rest`."""
         rows = np.searchsorted(self.positions, positions.cpu().numpy())
-        top, kept, rest = (torch.from_numpy(self.arrays[name][rows]) for name in ("top", "kept", "rest"))
-        device = positions.device
-        return top.float().to(device), kept.long().to(device), rest.to(device)
+        kinds = {"top": np.float32, "kept": np.int64, "rest": np.float32}
+        found = (torch.from_numpy(self.arrays[name][rows].astype(kind)) for name, kind in kinds.items())
+        top, kept, rest = (tensor.to(positions.device) for tensor in found)
+        return top, kept, rest
 
 
 def likeliest(
@@ -80,10 +81,12 @@ def likeliest(
 
     def make(rows: range) -> Arrays:
         parts: dict[str, list[Any]] = {"top": [], "kept": [], "rest": []}
-        for ids in in_batches(asked[rows.start : rows.stop], tutor.model.config.vocab_size):
+        size = tutor.model.config.vocab_size
+        kind = np.uint16 if size <= 2**16 else np.int32
+        for ids in in_batches(asked[rows.start : rows.stop], size):
             top, kept, rest = keep_top(tutor.logits(ids), k, temperature)
             parts["top"].append(top.half().cpu().numpy())
-            parts["kept"].append(kept.int().cpu().numpy())
+            parts["kept"].append(kept.cpu().numpy().astype(kind))
             parts["rest"].append(rest.cpu().numpy())
         return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 

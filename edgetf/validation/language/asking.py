@@ -14,6 +14,7 @@ from edgetf.core.metrics import Floats
 from edgetf.runtime.decode.arrays import Array, packed, unpacked
 from edgetf.runtime.decode.model import DecoderModel
 from edgetf.targets.target import Answer, Target, Tick
+from edgetf.validation.emulated import RUNS
 from edgetf.validation.language.evaluation import TOP_K, Exam, Ids, Teacher
 from edgetf.validation.language.metrics import Scored
 
@@ -73,6 +74,12 @@ class Asker:
             },
             self.tick,
         )
+
+    def count(self, context: int, other: DecoderModel | None) -> Answer:
+        """`instructions` of a token behind a context, where the target counts, and of the same of another decoder."""
+        models = [self.model, *([other] if other is not None else [])]
+        request = {"do": "count", "models": [model.to_json() for model in models], "seq_len": context, "text": ""}
+        return self.target.ask({**request, "threads": 1, "runs": RUNS})
 
     def bandwidth(self, sizes: Sequence[int]) -> Answer:
         """Bytes a second of buffers of these sizes."""

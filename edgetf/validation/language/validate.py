@@ -16,6 +16,7 @@ from edgetf.predict.decode import forecast_decode
 from edgetf.predict.decode_bytes import TokenCost, token_cost
 from edgetf.runtime.decode.model import DecoderModel, decoder_model
 from edgetf.targets.target import Tick, open_target
+from edgetf.validation.emulated import take_counts
 from edgetf.validation.fallback import fallback_problem
 from edgetf.validation.judge import judged
 from edgetf.validation.language.asking import Asker
@@ -96,11 +97,13 @@ def _measure(
         row.metrics = [metric.to_json() for metric in language_metrics(scored, part)]
         problem = floor_problem(exam, asker.model.decoder.vocab_size)
         row.problems += [problem] if problem else []
+    other = decoder_model(reference) if reference is not None else None
     if emulated:
         row.machine = {**row.machine, "memory_mib": None}  # it would be this machine's
         row.peak_rss_bytes = row.load_ms = None
+        if asker.target.counts:
+            take_counts(row, asker.count(timing[0][len(timing[0]) // 2], other))
         return
-    other = decoder_model(reference) if reference is not None else None
     row.alone = _apart(asker.model, device) if other is not None else None
     measure_decoding(row, asker, *timing, budget, None if row.alone else other, _cost(artifact, asker.model))
 
