@@ -3,7 +3,9 @@
 The ONNX graph has the names that Optimum and onnxruntime-genai use: `input_ids` (B, T), `attention_mask`
 (B, P + T), where the graph asks for them `position_ids` (B, T), and for each layer `past_key_values.N.key` and
 `.value` (B, KV, P, D); it gives `logits` (B, T, V), `present.N.key` and `present.N.value` (B, KV, P + T, D). P = 0 is
-the prefill. A TFLite file has the signatures `prefill_T` (several T) and `decode` over a cache of a fixed length.
+the prefill. Keys are stored as RoPE has turned them, in halves as transformers has them. Where the facts say that the
+cache is int8, so are these; its scales are constants of the graph. A TFLite file has the signatures `prefill_T`
+(several T) and `decode` over a cache of a fixed length.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def run(
     details = {
         **source.spec.details,
         "quantization": {"scheme": scheme, "embeddings": config.embeddings},
-        "quantized_share": share,
+        "quantized_share": round(share, 4),
         "largest_weight_error": max(errors.values(), default=None),
         "parity": compared(golden, rows, logit_error(plain, session, golden)),
     }
@@ -63,19 +63,16 @@ def run(
     return spec, time.monotonic() - started
 
 
-def _write(
-    config: LanguageQuantizeConfig, scheme: Scheme, source: Path, target: Path, model_format: Format
-) -> float | None:
-    """The file in the scheme; gives the share of the weights that it stores in other numbers, where that is known."""
+def _write(config: LanguageQuantizeConfig, scheme: Scheme, source: Path, target: Path, model_format: Format) -> float:
+    """The file in the scheme; gives the share of the weights that it stores in other numbers."""
     match model_format:
         case "onnx":
             from edgetf.formats.decoder.quantize import quantize_decoder
 
-            return round(quantize_decoder(source, target, scheme, config.embeddings), 4)
+            return quantize_decoder(source, target, scheme, config.embeddings)
         case "tflite":
             from edgetf.formats.decoder.tflite_quantize import quantize_tflite
 
-            quantize_tflite(source, target, scheme, config.embeddings)
-            return None
+            return quantize_tflite(source, target, scheme, config.embeddings)
         case _:
             assert_never(model_format)
