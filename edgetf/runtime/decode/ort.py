@@ -74,6 +74,9 @@ class OrtDecoder:
         lacking = {"input_ids"} - self._inputs | set(self._outputs) - outputs
         strange = self._inputs - _KNOWN - set(self._past_names)
         layers = self.facts.num_hidden_layers
+        types = {item.type for item in self._pasts} - set(_TYPES)
+        if types:
+            raise ArtifactError(f"its cache is of {_words(types)}, allowed: {', '.join(_TYPES)}; export it again")
         if lacking or strange or len(self._pasts) != 2 * layers:
             raise ArtifactError(
                 f"not a decoder of {layers} layers with a cache: it lacks {_words(lacking)}, "
