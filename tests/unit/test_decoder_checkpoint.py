@@ -110,6 +110,17 @@ def test_a_folder_that_cannot_be_used_is_refused_in_words(
         load_decoder(folder)
 
 
+def test_the_names_of_a_bare_gpt2_are_understood(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = decoder_folder(tmp_path, "gpt2")  # the hub's own GPT-2 names its tensors so
+    weights = folder / "model.safetensors"
+    wanted = load_decoder(folder)(IDS).logits
+    tensors = {path.removeprefix("transformer."): tensor for path, tensor in load_file(weights).items()}
+    save_file(tensors, weights, {"format": "pt"})
+    torch.testing.assert_close(load_decoder(folder)(IDS).logits, wanted, rtol=0, atol=0)
+
+
 def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
     folder = decoder_folder(tmp_path)
     (folder / "model.safetensors").unlink()
