@@ -21,7 +21,7 @@ from edgetf.core.decoder import DecoderFacts
 from edgetf.runtime.decode.fake import FakeDecoder
 from edgetf.runtime.decode.session import DecoderSession, Ids
 
-Name = Literal["llama", "gpt2", "fused", "w4", "w8a8_dynamic"]
+Name = Literal["llama", "gpt2", "fused", "int8 cache", "w4", "w8a8_dynamic"]
 VOCABULARY = 300
 POSITIONS = 512
 EOS = "<|endoftext|>"
@@ -91,6 +91,7 @@ def exported(name: Name) -> Exported:
     """Made once in a test session: standard operators, or the runtime's own and their schemes."""
     import torch
 
+    from edgetf.formats.decoder.cache_scales import cache_scales
     from edgetf.formats.decoder.fused import write_fused
     from edgetf.formats.decoder.plain import write_plain
     from edgetf.formats.decoder.quantize import quantize_decoder
@@ -107,6 +108,11 @@ def exported(name: Name) -> Exported:
             write_plain(model, facts, path, opset=21)
         case "fused":
             write_fused(model, facts, path, opset=21, context=POSITIONS)
+        case "int8 cache":
+            blocks = np.stack([text_ids(64, seed) for seed in range(8)])
+            scales = cache_scales(exported("fused").folder / "model.onnx", facts, blocks)
+            facts = replace(facts, kv_cache="int8")
+            write_fused(model, facts, path, opset=21, context=POSITIONS, scales=scales)
         case "w4" | "w8a8_dynamic":
             quantize_decoder(exported("fused").folder / "model.onnx", path, name)
     return Exported(model, folder, facts)

@@ -17,7 +17,7 @@ from edgetf.runtime.decode.ort_shared import SharedCache
 from edgetf.runtime.decode.session import DecoderSession, Logits
 from edgetf.runtime.decode.streaming import Reader
 
-EXACT = ("fake", "fake learned", "llama", "gpt2", "fused", "w4")
+EXACT = ("fake", "fake learned", "llama", "gpt2", "fused", "w4", "int8 cache")
 SESSIONS = (*EXACT, "w8a8_dynamic")  # whose activations are scaled for all tokens of a run together
 ROPE = ("fake", "llama", "fused", "w4")
 

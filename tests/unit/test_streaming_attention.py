@@ -104,7 +104,7 @@ def test_scores_along_a_stream_are_those_of_a_block_while_it_fits() -> None:
     assert found.perplexity(0, 299) == pytest.approx(np.exp(found.nll.mean(dtype=float)))
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "fused"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "fused", "int8 cache"])
 def test_20_000_tokens_pass_a_window_in_constant_memory(family: str) -> None:
     pytest.importorskip("transformers", reason="needs edgetf[compress]")
     found = score_stream(exported(family).session(), text_ids(20_001), Window(512))  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +22,10 @@ from edgetf.core.errors import ParityError
 from edgetf.runtime.decode.session import Ids
 
 Floats32 = NDArray[np.float32]
+_MOST = 127  # of an int8 code
 
 
-def turned(keys: Floats32, by: Ids, theta: float, scaling: float = 1.0) -> Floats32:
+def turned(keys: NDArray[Any], by: Ids, theta: float, scaling: float = 1.0) -> Floats32:
     """Keys (…, T, D), that of token t turned by `by[t]` positions.
 
     Angles and turns are computed in float64, since a product of a large position and a frequency has few digits left
@@ -41,11 +43,23 @@ def turned(keys: Floats32, by: Ids, theta: float, scaling: float = 1.0) -> Float
     return both.astype(np.float32)
 
 
-def kept_keys(facts: DecoderFacts, layer: int, keys: Floats32, kept: Ids) -> Floats32:
-    """Of a layer's keys (…, T, D) those of the tokens `kept`, turned to the positions 0 … len(kept) - 1."""
+def kept_keys(facts: DecoderFacts, layer: int, keys: NDArray[Any], kept: Ids) -> NDArray[Any]:
+    """Of a layer's keys (…, T, D) those of the tokens `kept`, turned to the positions 0 … len(kept) - 1.
+
+    Keys in int8 are turned as they are, since the two channels of a pair share their scale, and rounded once more.
+    """
     chosen = keys[..., kept, :]
     scaling = facts.rope_scaling[layer] if facts.rope_scaling else 1.0
-    return turned(chosen, np.arange(len(kept)) - kept, facts.thetas[layer], scaling)
+    moved = turned(chosen, np.arange(len(kept)) - kept, facts.thetas[layer], scaling)
+    if keys.dtype == np.int8:
+        return np.clip(np.rint(moved), -_MOST, _MOST).astype(np.int8)
+    return moved.astype(keys.dtype)
+
+
+def kept_rows(facts: DecoderFacts, name: str, rows: NDArray[Any], kept: Ids) -> NDArray[Any]:
+    """The same for the keys or values (…, T, D) that a graph calls `past_key_values.N.key` or `.value`."""
+    _, layer, what = name.split(".")
+    return kept_keys(facts, int(layer), rows, kept) if what == "key" else np.asarray(rows[..., kept, :])
 
 
 def check_kept(facts: DecoderFacts, length: int, kept: Ids) -> None:

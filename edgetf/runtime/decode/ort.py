@@ -17,7 +17,7 @@ import numpy as np
 from edgetf.core.decoder import DecoderFacts
 from edgetf.core.errors import ArtifactError, ParityError
 from edgetf.runtime.backend import Engine
-from edgetf.runtime.decode.cache import check_kept, kept_keys
+from edgetf.runtime.decode.cache import check_kept, kept_rows
 from edgetf.runtime.decode.checks import check_finite, check_room
 from edgetf.runtime.decode.ort_shared import Buffers, SharedCache
 from edgetf.runtime.decode.session import Ids, Logits
@@ -40,17 +40,9 @@ class OrtCache:
     def keep(self, kept: Ids) -> OrtCache:
         """See `Cache.keep`."""
         check_kept(self.facts, self.length, kept)
-        pasts = [self._kept(name, past.numpy(), kept) for name, past in zip(self.names, self.pasts, strict=True)]
+        rows = zip(self.names, self.pasts, strict=True)
+        pasts = [_value(kept_rows(self.facts, name, past.numpy(), kept)) for name, past in rows]
         return OrtCache(self.facts, self.names, pasts, len(kept))
-
-    def _kept(self, name: str, past: Any, kept: Ids) -> Any:
-        layer, what = _layer(name)
-        if what == "value":
-            return _value(past[:, :, kept])
-        keys = kept_keys(self.facts, layer, past, kept)
-        if past.dtype == np.int8:  # a pair that is turned has one scale, so that its codes can be turned
-            keys = np.clip(np.rint(keys), -127, 127)
-        return _value(keys.astype(past.dtype))
 
 
 class OrtDecoder:
@@ -68,12 +60,15 @@ class OrtDecoder:
         self._outputs = ["logits", *(name.replace("past_key_values", "present") for name in self._past_names)]
         self._check({item.name for item in session.get_outputs()})
         fused = operators_of(session).get("GroupQueryAttention", 0) == facts.num_hidden_layers
-        self._in_place = fused and asked == CPU and {item.type for item in self._pasts} == {"tensor(float)"}
+        self._in_place = fused and asked == CPU
 
     def _check(self, outputs: set[str]) -> None:
         lacking = {"input_ids"} - self._inputs | set(self._outputs) - outputs
         strange = self._inputs - _KNOWN - set(self._past_names)
         layers = self.facts.num_hidden_layers
+        types = {item.type for item in self._pasts} - set(_TYPES)
+        if types:
+            raise ArtifactError(f"its cache is of {_words(types)}, allowed: {', '.join(_TYPES)}; export it again")
         if lacking or strange or len(self._pasts) != 2 * layers:
             raise ArtifactError(
                 f"not a decoder of {layers} layers with a cache: it lacks {_words(lacking)}, "
@@ -82,12 +77,11 @@ class OrtDecoder:
 
     def start(self) -> OrtCache | SharedCache:
         """See `DecoderSession.start`."""
-        heads, width = self.facts.num_key_value_heads, self.facts.head_dim
+        heads, width, kind = self.facts.num_key_value_heads, self.facts.head_dim, _TYPES[self._pasts[0].type]
         if self._in_place:
-            shared = Buffers(self._session, self._past_names, (1, heads, self.facts.max_length, width))
+            shared = Buffers(self._session, self._past_names, (1, heads, self.facts.max_length, width), kind)
             return shared.cache(self.facts, 0)
-        shape = (1, heads, 0, width)
-        pasts = [_value(np.zeros(shape, dtype=_TYPES[item.type])) for item in self._pasts]
+        pasts = [_value(np.zeros((1, heads, 0, width), dtype=kind)) for _ in self._pasts]
         return OrtCache(self.facts, self._past_names, pasts, 0)
 
     def run(self, ids: Ids, cache: OrtCache | SharedCache) -> tuple[Logits, OrtCache | SharedCache]:
@@ -140,16 +134,6 @@ def _value(array: Any) -> Any:
     from onnxruntime import OrtValue
 
     return OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
-
-
-def _layer(name: str) -> tuple[int, str]:
-    """Layer, and `key` or `value`.
-
-    >>> _layer("past_key_values.3.key")
-    (3, 'key')
-    """
-    _, layer, what = name.split(".")
-    return int(layer), what
 
 
 def _words(names: set[str]) -> str:

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgetf.core.decoder import DecoderFacts
-from edgetf.runtime.decode.cache import Floats32, check_kept, kept_keys
+from edgetf.runtime.decode.cache import Floats32, check_kept, kept_rows
 from edgetf.runtime.decode.session import Ids
 
 
@@ -27,11 +28,11 @@ class Buffers:
     The memory of rows that were never written is the system's to give when they are.
     """
 
-    def __init__(self, session: Any, names: Sequence[str], shape: tuple[int, ...]) -> None:
+    def __init__(self, session: Any, names: Sequence[str], shape: tuple[int, ...], kind: type) -> None:
         from onnxruntime import OrtValue
 
-        self._session, self._shape = session, shape
-        self.rows: dict[str, Floats32] = {name: np.zeros(shape, dtype=np.float32) for name in names}
+        self._session, self._shape, self._kind = session, shape, kind
+        self.rows: dict[str, NDArray[Any]] = {name: np.zeros(shape, dtype=kind) for name in names}
         self._binding = session.io_binding()
         self._caches: weakref.WeakSet[SharedCache] = weakref.WeakSet()
         for name, array in self.rows.items():
@@ -56,7 +57,7 @@ class Buffers:
 
     def empty(self) -> Buffers:
         """New ones of the same shape."""
-        return Buffers(self._session, tuple(self.rows), self._shape)
+        return Buffers(self._session, tuple(self.rows), self._shape, self._kind)
 
     def run(self, feed: dict[str, Any]) -> Floats32:
         """Logits (T, V) of new tokens, whose rows are then there too."""
@@ -81,7 +82,5 @@ class SharedCache:
         check_kept(self.facts, self.length, kept)
         moved = self.buffers.empty()
         for name, rows in self.buffers.rows.items():
-            _, layer, what = name.split(".")
-            chosen = kept_keys(self.facts, int(layer), rows, kept) if what == "key" else rows[:, :, kept]
-            moved.rows[name][:, :, : len(kept)] = chosen
+            moved.rows[name][:, :, : len(kept)] = kept_rows(self.facts, name, rows, kept)
         return moved.cache(self.facts, len(kept))
