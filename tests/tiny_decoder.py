@@ -21,7 +21,7 @@ from edgetf.core.decoder import DecoderFacts
 from edgetf.runtime.decode.fake import FakeDecoder
 from edgetf.runtime.decode.session import DecoderSession, Ids
 
-Family = Literal["llama", "gpt2"]
+Name = Literal["llama", "gpt2", "fused", "w4", "w8a8_dynamic"]
 VOCABULARY = 300
 POSITIONS = 512
 EOS = "<|endoftext|>"
@@ -29,8 +29,8 @@ FACTS = DecoderFacts(
     num_hidden_layers=2,
     num_attention_heads=4,
     num_key_value_heads=2,
-    head_dim=8,
-    hidden_size=32,
+    head_dim=16,
+    hidden_size=64,
     vocab_size=VOCABULARY,
     max_length=POSITIONS,
     thetas=(10000.0, 500.0),  # not the same, so that none is mistaken for the other
@@ -87,45 +87,47 @@ class Exported:
 
 
 @cache
-def exported(family: Family) -> Exported:
-    """Made once in a test session."""
+def exported(name: Name) -> Exported:
+    """Made once in a test session: standard operators, or the runtime's own and their schemes."""
     import torch
-    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+    from edgetf.formats.decoder.fused import write_fused
+    from edgetf.formats.decoder.plain import write_plain
+    from edgetf.formats.decoder.quantize import quantize_decoder
 
     torch.manual_seed(0)
-    if family == "llama":
-        facts = replace(FACTS, thetas=(10000.0, 10000.0))
-        model = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=VOCABULARY,
-                hidden_size=facts.hidden_size,
-                intermediate_size=64,
-                num_hidden_layers=facts.num_hidden_layers,
-                num_attention_heads=facts.num_attention_heads,
-                num_key_value_heads=facts.num_key_value_heads,
-                max_position_embeddings=POSITIONS,
-                initializer_range=0.2,  # larger than usual, so that no two logits are nearly the same
-                attn_implementation="eager",
-            )
-        )
-    else:
-        facts = LEARNED
-        model = GPT2LMHeadModel(
-            GPT2Config(
-                vocab_size=VOCABULARY,
-                n_embd=facts.hidden_size,
-                n_layer=facts.num_hidden_layers,
-                n_head=facts.num_attention_heads,
-                n_positions=POSITIONS,
-                initializer_range=0.2,
-                attn_implementation="eager",
-            )
-        )
+    model = _gpt2() if name == "gpt2" else _llama()
+    facts = LEARNED if name == "gpt2" else replace(FACTS, thetas=(10000.0, 10000.0))
     folder = Path(mkdtemp(prefix="edgetf-tiny-decoder-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     tiny_bpe(folder)
-    _export(model.eval(), facts, folder / "model.onnx")
+    path = folder / "model.onnx"
+    match name:
+        case "llama" | "gpt2":
+            write_plain(model, facts, path, opset=21)
+        case "fused":
+            write_fused(model, facts, path, opset=21, context=POSITIONS)
+        case "w4" | "w8a8_dynamic":
+            quantize_decoder(exported("fused").folder / "model.onnx", path, name)
     return Exported(model, folder, facts)
+
+
+def _llama() -> Any:
+    """Weights are larger than usual, so that no two logits are nearly the same."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = {
+        "vocab_size": VOCABULARY, "hidden_size": FACTS.hidden_size, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": POSITIONS,
+    }  # fmt: skip
+    return LlamaForCausalLM(LlamaConfig(**shape, initializer_range=0.2, tie_word_embeddings=True)).eval()
+
+
+def _gpt2() -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    shape = {"vocab_size": VOCABULARY, "n_embd": FACTS.hidden_size, "n_layer": 2, "n_head": 4, "n_positions": POSITIONS}
+    return GPT2LMHeadModel(GPT2Config(**shape, initializer_range=0.2)).eval()
 
 
 def artifact(made: Exported, path: Path) -> Artifact:
@@ -137,55 +139,3 @@ def artifact(made: Exported, path: Path) -> Artifact:
         return Spec("onnx", "model.onnx", details=details), 0.0
 
     return seal(path, stage="export", key="key", parents=(), made={}, write=write)
-
-
-def _export(model: Any, facts: DecoderFacts, path: Path) -> None:
-    """One graph with the names of `edgetf.runtime.decode.session`."""
-    import torch
-    from transformers.cache_utils import DynamicCache
-
-    from edgetf.core.quiet import quiet
-
-    layers = range(facts.num_hidden_layers)
-
-    class Flat(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, input_ids: Any, attention_mask: Any, position_ids: Any, *past: Any) -> Any:
-            held = DynamicCache()
-            for layer in layers:
-                held.update(past[2 * layer], past[2 * layer + 1], layer)
-            found = self.model(
-                input_ids=input_ids,
-                attention_mask=attention_mask,
-                position_ids=position_ids,
-                past_key_values=held,
-                use_cache=True,
-            )
-            present = found.past_key_values.layers
-            return (found.logits, *(each for layer in layers for each in (present[layer].keys, present[layer].values)))
-
-    before, new = 3, 2
-    past = [torch.randn(1, facts.num_key_value_heads, before, facts.head_dim) for _ in range(2 * len(layers))]
-    arguments = (
-        torch.ones((1, new), dtype=torch.long),
-        torch.ones((1, before + new), dtype=torch.long),
-        torch.arange(before, before + new)[None],
-        *past,
-    )
-    any_length = torch.export.Dim.DYNAMIC
-    names = [f"past_key_values.{layer}.{what}" for layer in layers for what in ("key", "value")]
-    with quiet():
-        torch.onnx.export(
-            Flat().eval(),
-            arguments,
-            str(path),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-            input_names=["input_ids", "attention_mask", "position_ids", *names],
-            output_names=["logits", *(name.replace("past_key_values", "present") for name in names)],
-            dynamic_shapes=({1: any_length}, {1: any_length}, {1: any_length}, tuple({2: any_length} for _ in past)),
-        )

@@ -9,12 +9,12 @@ Part = Literal["embeddings", "attention", "feed_forward", "other"]
 PARTS: tuple[Part, ...] = ("embeddings", "attention", "feed_forward", "other")
 
 _IS: tuple[tuple[Part, re.Pattern[str]], ...] = (
-    ("embeddings", re.compile(r"embedding")),
+    ("embeddings", re.compile(r"embedding|\bembed_tokens\b|\bw[tp]e\b")),
     (
         "attention",
-        re.compile(r"attention|\b(query|key|value|[qkvo](ut)?_lin)\b|\.layer\.\d+\.output(\.(weight|bias)|$)"),
+        re.compile(r"attention|attn|\b(query|key|value|[qkvo](ut)?_lin)\b|\.layer\.\d+\.output(\.(weight|bias)|$)"),
     ),
-    ("feed_forward", re.compile(r"\b(intermediate|ffn|up|down|lin1|lin2|output\.dense)\b")),
+    ("feed_forward", re.compile(r"\b(intermediate|ffn|mlp|up|down|lin1|lin2|output\.dense)\b")),
 )
 
 
@@ -25,5 +25,9 @@ def part_of(name: str) -> Part:
     ('attention', 'other')
     >>> part_of("model.bert.encoder.layer.3.output.dense.weight"), part_of("bert.embeddings.LayerNorm.bias")
     ('feed_forward', 'embeddings')
+    >>> part_of("model.layers.3.self_attn.o_proj.weight"), part_of("model.embed_tokens.weight;1")
+    ('attention', 'embeddings')
+    >>> part_of("model.layers.3.mlp.gate_proj.weight")
+    'feed_forward'
     """
     return next((part for part, pattern in _IS if pattern.search(name)), "other")

@@ -54,14 +54,22 @@ def short_words(error: Exception) -> str:
 
 def nodes_of(session: Any) -> dict[str, int]:
     """How many nodes of the optimized graph each provider has; a compiled part counts as the nodes in it."""
-    try:
-        parts = session.get_provider_graph_assignment_info()
-    except (AttributeError, RuntimeError):  # an older onnxruntime does not tell
-        return {}
     counted: Counter[str] = Counter()
-    for part in parts:
+    for part in _parts(session):
         counted[part.ep_name] += len(part.get_nodes())
     return dict(counted)
+
+
+def operators_of(session: Any) -> dict[str, int]:
+    """How many nodes of each kind of operator the graph has; empty: an older onnxruntime does not tell."""
+    return dict(Counter(node.op_type for part in _parts(session) for node in part.get_nodes()))
+
+
+def _parts(session: Any) -> Any:
+    try:
+        return session.get_provider_graph_assignment_info()
+    except (AttributeError, RuntimeError):
+        return ()
 
 
 class OrtBackend:

@@ -54,6 +54,22 @@ def test_facts_of_gemma_3_tell_local_layers_from_global_ones(tmp_path: Path) -> 
     assert facts.max_length == 32
 
 
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "gpt2"])
+def test_the_facts_turn_positions_as_the_model_does(family: str, tmp_path: Path) -> None:
+    folder = decoder_folder(tmp_path, family)
+    facts = decoder_facts(folder)
+    turns = {
+        (base ** (-torch.arange(0, facts.head_dim, 2) / facts.head_dim) / divisor).numpy().round(6).tobytes()
+        for base, divisor in zip(facts.thetas, facts.rope_scaling, strict=True)
+    }
+    held = {
+        tensor.numpy().round(6).tobytes()
+        for name, tensor in load_decoder(folder).named_buffers()
+        if name.endswith("inv_freq") and "original" not in name
+    }
+    assert turns == held
+
+
 def test_facts_of_a_decoder_without_one_base_hold_none(tmp_path: Path) -> None:
     scaling = {
         "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -92,6 +108,17 @@ def test_a_folder_that_cannot_be_used_is_refused_in_words(
     (folder / "config.json").write_text(json.dumps(record | change))
     with pytest.raises(ArtifactError, match=words):
         load_decoder(folder)
+
+
+def test_the_names_of_a_bare_gpt2_are_understood(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = decoder_folder(tmp_path, "gpt2")  # the hub's own GPT-2 names its tensors so
+    weights = folder / "model.safetensors"
+    wanted = load_decoder(folder)(IDS).logits
+    tensors = {path.removeprefix("transformer."): tensor for path, tensor in load_file(weights).items()}
+    save_file(tensors, weights, {"format": "pt"})
+    torch.testing.assert_close(load_decoder(folder)(IDS).logits, wanted, rtol=0, atol=0)
 
 
 def test_a_pickle_is_never_opened(tmp_path: Path) -> None:

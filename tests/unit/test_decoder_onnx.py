@@ -95,9 +95,7 @@ def test_a_cache_of_bytes_changes_logits_little_and_can_be_turned(family: str, t
 def test_narrow_heads_are_not_fused(tmp_path: Path) -> None:
     model, said = tiny_decoder("llama", num_hidden_layers=1), list[str]()
     assert written(model, facts_of(model, tmp_path), tmp_path, said).graph == "plain"
-    assert said == [
-        "export: the graph is not fused, as its heads are 8 wide, and the operator takes multiples of 16"
-    ]
+    assert said == ["export: the graph is not fused, as its heads are 8 wide, and the operator takes multiples of 16"]
 
 
 def test_a_plain_graph_has_no_cache_of_bytes(tmp_path: Path) -> None:

@@ -69,7 +69,9 @@ def test_a_plain_graph_is_quantized_too(tmp_path: Path) -> None:
     for scheme in SCHEMES:
         quantize_decoder(plain, tmp_path / "small.onnx", scheme)
         assert change(plain, tmp_path / "small.onnx", facts) < MOST[scheme]
-        assert "model.lm_head.weight" not in {item.name for item in onnx.load(tmp_path / "small.onnx").graph.initializer}
+        assert "model.lm_head.weight" not in {
+            item.name for item in onnx.load(tmp_path / "small.onnx").graph.initializer
+        }
 
 
 @pytest.mark.parametrize(("scheme", "most"), [("w4", 0.2), ("w8", 0.32), ("w8a8_dynamic", 0.3)])

@@ -13,11 +13,13 @@ from edgetf.core.errors import ArtifactError, DeviceError, ParityError
 from edgetf.runtime.decode.cache import turned
 from edgetf.runtime.decode.generate import generate
 from edgetf.runtime.decode.load import open_decoder
+from edgetf.runtime.decode.ort_shared import SharedCache
 from edgetf.runtime.decode.session import DecoderSession, Logits
 from edgetf.runtime.decode.streaming import Reader
 
-SESSIONS = ("fake", "fake learned", "llama", "gpt2")
-ROPE = ("fake", "llama")
+EXACT = ("fake", "fake learned", "llama", "gpt2", "fused", "w4")
+SESSIONS = (*EXACT, "w8a8_dynamic")  # whose activations are scaled for all tokens of a run together
+ROPE = ("fake", "llama", "fused", "w4")
 
 
 @cache
@@ -25,11 +27,9 @@ def session_of(name: str) -> DecoderSession:
     match name:
         case "fake" | "fake learned":
             return fake(FACTS if name == "fake" else LEARNED)
-        case "llama" | "gpt2":
-            pytest.importorskip("transformers", reason="needs edgetf[compress]")
-            return exported(name).session()
         case _:
-            raise ValueError(name)
+            pytest.importorskip("transformers", reason="needs edgetf[compress]")
+            return exported(name).session()  # type: ignore[arg-type]
 
 
 def read(session: DecoderSession, *parts: np.ndarray) -> Logits:
@@ -41,7 +41,7 @@ def read(session: DecoderSession, *parts: np.ndarray) -> Logits:
     return np.concatenate(rows)
 
 
-@pytest.mark.parametrize("name", SESSIONS)
+@pytest.mark.parametrize("name", EXACT)
 def test_the_logits_are_the_same_in_one_piece_in_chunks_and_token_by_token(name: str) -> None:
     session, ids = session_of(name), text_ids(40)
     whole = read(session, ids)
@@ -61,6 +61,24 @@ def test_a_run_leaves_the_cache_before_it_as_it_was(name: str) -> None:
     np.testing.assert_array_equal(first, again)
 
 
+@pytest.mark.parametrize("name", EXACT)
+def test_texts_that_part_from_one_cache_do_not_mix(name: str) -> None:
+    session, ids = session_of(name), text_ids(12)
+    _, stem = session.run(ids[:8], session.start())
+    _, left = session.run(ids[8:], stem)
+    _, right = session.run(text_ids(3, seed=8), stem)
+    wanted = read(session, ids, text_ids(2, seed=9))[-2:]
+    np.testing.assert_allclose(session.run(text_ids(2, seed=9), left)[0], wanted, atol=2e-5)
+    assert (stem.length, left.length, right.length) == (8, 12, 11)
+
+
+def test_a_fused_graph_appends_to_its_cache_in_place() -> None:
+    session = session_of("fused")
+    _, before = session.run(text_ids(5), session.start())
+    _, after = session.run(text_ids(1), before)
+    assert isinstance(before, SharedCache) and isinstance(after, SharedCache) and before.buffers is after.buffers
+
+
 @pytest.mark.parametrize("name", SESSIONS)
 def test_more_tokens_than_positions_are_refused(name: str) -> None:
     session = session_of(name)
@@ -70,7 +88,7 @@ def test_more_tokens_than_positions_are_refused(name: str) -> None:
         session.run(text_ids(1), full)
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "fused"])
 def test_the_logits_are_those_of_transformers(name: str) -> None:
     import torch
 
@@ -80,7 +98,7 @@ def test_the_logits_are_those_of_transformers(name: str) -> None:
     np.testing.assert_allclose(read(session, ids), wanted, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "fused"])
 def test_greedy_tokens_are_those_of_transformers(name: str) -> None:
     import torch
 
@@ -165,6 +183,8 @@ def test_broken_weights_are_one_message() -> None:
 
 def first_layer(held: object) -> list[np.ndarray]:
     """Keys and values of the first layer."""
+    if isinstance(held, SharedCache):
+        return [rows[0, :, : held.length] for rows in list(held.buffers.rows.values())[:2]]
     if hasattr(held, "pasts"):
         return [held.pasts[0].numpy()[0], held.pasts[1].numpy()[0]]
     return [held.keys[0], held.values[0]]  # type: ignore[attr-defined]

@@ -26,6 +26,7 @@ from edgetf.stages.language.greedy import golden_prompts, read_goldens
 from edgetf.validation.language.golden import parity, read_greedy
 
 LENGTH = 48
+SHAPE: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "num_hidden_layers": 2}
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def workbench(folder: Path, family: str = "llama", **changes: Any) -> Workbench:
         }
     )
     documents = tuple(SENTENCES)
-    corpus = Corpus(train=documents, dev=documents[:12], test=documents[12:], fingerprint="tiny")
+    dev = tuple(" ".join(documents[start : start + 4]) for start in range(0, len(documents), 4))
+    corpus = Corpus(train=documents, dev=dev, test=dev, fingerprint="tiny")
     context = LanguageContext(recipe, corpus, lambda *_: None, lambda _: None)
 
     def write(out: Path) -> tuple[Spec, float]:
@@ -67,7 +69,7 @@ def workbench(folder: Path, family: str = "llama", **changes: Any) -> Workbench:
         tokenizer.mkdir(exist_ok=True)
         tiny_tokenizer(tokenizer)
         out.mkdir(exist_ok=True)
-        model = tiny_decoder(family, **({} if family == "gpt2" else {"head_dim": 16, "num_hidden_layers": 2}), **changes)
+        model = tiny_decoder(family, **({} if family == "gpt2" else SHAPE), **changes)
         params = save_decoder(model, out, tokenizer)
         details = {"task": "language_modeling", "max_length": LENGTH, "decoder": decoder_facts(out).to_json()}
         return Spec("torch", "model.safetensors", params, details=details), 0.0
@@ -188,4 +190,4 @@ def test_the_config_of_genai_holds_what_the_facts_hold(exported: Artifact) -> No
     decoder, facts = config["model"]["decoder"], exported.spec.details["decoder"]
     assert config["model"]["type"] == "llama"
     assert config["model"]["context_length"] == facts["max_length"] == 64
-    assert (decoder["head_size"], decoder["num_key_value_heads"]) == (16, 2)
+    assert (decoder["head_size"], decoder["num_key_value_heads"]) == (16, 1)

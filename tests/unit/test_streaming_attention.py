@@ -68,7 +68,7 @@ def test_what_lies_between_sinks_and_window_is_forgotten_in_one_layer() -> None:
     assert np.abs(read(Reader(session, WINDOW), other)[-1] - one).max() > 1e-3
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "fused"])
 def test_generation_goes_on_past_the_last_position(family: str) -> None:
     pytest.importorskip("transformers", reason="needs edgetf[compress]")
     session = exported(family).session()  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ def test_scores_along_a_stream_are_those_of_a_block_while_it_fits() -> None:
     assert found.perplexity(0, 299) == pytest.approx(np.exp(found.nll.mean(dtype=float)))
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "fused"])
 def test_20_000_tokens_pass_a_window_in_constant_memory(family: str) -> None:
     pytest.importorskip("transformers", reason="needs edgetf[compress]")
     found = score_stream(exported(family).session(), text_ids(20_001), Window(512))  # type: ignore[arg-type]

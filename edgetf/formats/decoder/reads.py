@@ -12,7 +12,6 @@ from typing import Any, Literal
 from edgetf.core.errors import needs
 from edgetf.formats.decoder.names import IDS
 
-
 _SAME = ("Reshape", "Cast", "Identity")  # operators that leave token ids what they are
 
 

@@ -112,12 +112,13 @@ class CachedDecoder(nn.Module):
 
     def _feed_forward(self, layer: Any, hidden: Tensor, attended: Tensor) -> Tensor:
         """The rest of a layer (1, T, H); Gemma also norms what attention and feed-forward give."""
+        given: Tensor
         if hasattr(layer, "pre_feedforward_layernorm"):
             hidden = hidden + _norm(layer.post_attention_layernorm, attended, self._shift)
             given = layer.mlp(_norm(layer.pre_feedforward_layernorm, hidden, self._shift))
             return hidden + _norm(layer.post_feedforward_layernorm, given, self._shift)
         hidden = hidden + attended
-        given: Tensor = layer.mlp(_norm(layer.post_attention_layernorm, hidden, self._shift))
+        given = layer.mlp(_norm(layer.post_attention_layernorm, hidden, self._shift))
         return hidden + given
 
     def _turn_of(self, number: int) -> tuple[float, float]:
@@ -170,7 +171,8 @@ def _norm(norm: Any, states: Tensor, shift: float) -> Tensor:
     """RMSNorm over the last dimension; the scale stands before the root, see above."""
     epsilon = getattr(norm, "variance_epsilon", None) or norm.eps
     rate = torch.rsqrt(states.pow(2).mean(-1, keepdim=True) + epsilon)
-    return states * (norm.weight + shift) * rate
+    scale: Tensor = norm.weight + shift
+    return states * scale * rate
 
 
 def _turns(positions: Tensor, theta: float, divisor: float, width: int) -> tuple[Tensor, Tensor]:

@@ -68,7 +68,7 @@ class LanguageWorkshop(Maker):
         """What a torch stage makes of `source`, which only a stage that starts a model can do without."""
         recipe, tutor = self.plan.recipe, self.context.tutor
         config: dict[str, Any] = {"stage": stage.model_dump(exclude=UNREAD), "seed": recipe.seed, **self._input()}
-        if isinstance(stage, LanguageDistillConfig):
+        if isinstance(stage, LanguageDistillConfig | LanguagePruneConfig):
             config["student"] = recipe.student.model_dump()
         if source is None:
             config["teacher"] = recipe.teacher.model_dump()

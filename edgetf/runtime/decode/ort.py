@@ -1,7 +1,7 @@
 """A decoder in ONNX Runtime. The cache stays in the runtime's own memory: what one step gives is fed to the next.
 
-The graph tells by its inputs whether it wants a mask and positions, and of what type its cache is; so a plain graph and
-one with fused attention are run alike.
+The graph tells by its inputs whether it wants a mask and positions. Where attention is one operator that can append to
+its cache in place, it does, see `edgetf.runtime.decode.ort_shared`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from edgetf.core.errors import ArtifactError, ParityError
 from edgetf.runtime.backend import Engine
 from edgetf.runtime.decode.cache import check_kept, kept_keys
 from edgetf.runtime.decode.checks import check_finite, check_room
+from edgetf.runtime.decode.ort_shared import Buffers, SharedCache
 from edgetf.runtime.decode.session import Ids, Logits
-from edgetf.runtime.ort import CPU, nodes_of, open_graph, short_words
+from edgetf.runtime.ort import CPU, nodes_of, open_graph, operators_of, short_words
 
 _PAST = re.compile(r"past_key_values\.(\d+)\.(key|value)$")
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
@@ -66,6 +67,8 @@ class OrtDecoder:
         self._past_names = [item.name for item in self._pasts]
         self._outputs = ["logits", *(name.replace("past_key_values", "present") for name in self._past_names)]
         self._check({item.name for item in session.get_outputs()})
+        fused = operators_of(session).get("GroupQueryAttention", 0) == facts.num_hidden_layers
+        self._in_place = fused and asked == CPU and {item.type for item in self._pasts} == {"tensor(float)"}
 
     def _check(self, outputs: set[str]) -> None:
         lacking = {"input_ids"} - self._inputs | set(self._outputs) - outputs
@@ -77,30 +80,43 @@ class OrtDecoder:
                 f"asks for {_words(strange)}, and has {len(self._pasts)} inputs for a cache; export it again"
             )
 
-    def start(self) -> OrtCache:
+    def start(self) -> OrtCache | SharedCache:
         """See `DecoderSession.start`."""
-        shape = (1, self.facts.num_key_value_heads, 0, self.facts.head_dim)
+        heads, width = self.facts.num_key_value_heads, self.facts.head_dim
+        if self._in_place:
+            shared = Buffers(self._session, self._past_names, (1, heads, self.facts.max_length, width))
+            return shared.cache(self.facts, 0)
+        shape = (1, heads, 0, width)
         pasts = [_value(np.zeros(shape, dtype=_TYPES[item.type])) for item in self._pasts]
         return OrtCache(self.facts, self._past_names, pasts, 0)
 
-    def run(self, ids: Ids, cache: OrtCache) -> tuple[Logits, OrtCache]:
+    def run(self, ids: Ids, cache: OrtCache | SharedCache) -> tuple[Logits, OrtCache | SharedCache]:
         """See `DecoderSession.run`."""
         before, after = cache.length, cache.length + len(ids)
         check_room(after, self.capacity)
-        feed = dict(zip(self._past_names, cache.pasts, strict=True))
-        feed["input_ids"] = _value(np.asarray(ids, dtype=np.int64)[None])
+        feed = {"input_ids": _value(np.asarray(ids, dtype=np.int64)[None])}
         if "attention_mask" in self._inputs:
             feed["attention_mask"] = _value(np.ones((1, after), dtype=np.int64))
         if "position_ids" in self._inputs:
             feed["position_ids"] = _value(np.arange(before, after, dtype=np.int64)[None])
         try:
-            found = self._session.run_with_ort_values(self._outputs, feed)
+            logits, longer = self._fed(feed, cache, after)
         except Exception as error:  # the library's exceptions share no public base
             raise ParityError(
                 f"onnxruntime cannot run {len(ids)} after {before} tokens ({short_words(error)})"
             ) from None
-        logits = np.asarray(found[0].numpy()[0], dtype=np.float32)
         check_finite(logits, after)
+        return logits, longer
+
+    def _fed(
+        self, feed: dict[str, Any], cache: OrtCache | SharedCache, after: int
+    ) -> tuple[Logits, OrtCache | SharedCache]:
+        if isinstance(cache, SharedCache):
+            buffers = cache.buffers.after(cache.length)
+            return buffers.run(feed), buffers.cache(self.facts, after)
+        pasts = dict(zip(self._past_names, cache.pasts, strict=True))
+        found = self._session.run_with_ort_values(self._outputs, {**pasts, **feed})
+        logits = np.asarray(found[0].numpy()[0], dtype=np.float32)
         return logits, OrtCache(self.facts, self._past_names, found[1:], after)
 
 
