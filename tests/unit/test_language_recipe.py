@@ -56,6 +56,9 @@ def test_a_teacher_that_is_there_takes_the_place_of_one_that_is_trained() -> Non
         (["teacher.hidden_sice=64"], "teacher.hidden_sice: not a field; did you mean hidden_size?"),
         (["finetune.epochs=2"], "finetune: not a recipe field or stage"),
         (["data.split.test=0"], "perplexity is measured on held-out documents"),
+        (['budget={"accuracy_drop": 0.1}'], "budget.accuracy_drop: not measured for language_modeling"),
+        (['budget={"perplexity_ration": 1.1}'], "not a budget; did you mean perplexity_ratio?"),
+        (['budget={"flip_rate": 10}'], "budget.flip_rate: got 10, allowed 0 to 1"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_in_words(overrides: list[str], said: str) -> None:
