@@ -4,8 +4,8 @@
 
 The teacher is Gemma with 8,192 of its tokens, the folder `1-vocabulary` of a run of
 `edgetf compress recipe=tinygpt_gemma vocabulary.size=8192`; $EDGETF_GPU_TEACHER says where, $EDGETF_GPU_TEXTS another
-source of documents than BBC News. The student is of Llama's shape. Each training is written to benchmarks/results/tinygpt_gpu.json when it is done, and is not run again;
-without a GPU nothing is run.
+source of documents than BBC News. The student is of Llama's shape. Each training is written to
+benchmarks/results/tinygpt_gpu.json when it is done, and is not run again; without a GPU nothing is run.
 """
 
 from __future__ import annotations
