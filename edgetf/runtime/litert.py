@@ -32,7 +32,7 @@ class LitertSession:
         details = self._runners[lengths[0]].get_input_details()
         self.input_names = tuple(name for name in INPUT_NAMES if name in details)
         self._interpreter, self._runtime = interpreter, runtime  # the runners do not keep it alive
-        self.engine = Engine.of(XNNPACK, delegated_nodes(interpreter))
+        self.engine = Engine.of(XNNPACK, _nodes(interpreter))
 
     def run(self, batch: Batch) -> Floats:
         """Logits (B, C) in float64; T must be one of `lengths`.
@@ -54,7 +54,7 @@ class LitertSession:
         return np.asarray(rows, dtype=np.float64)
 
 
-def delegated_nodes(interpreter: Any) -> dict[str, int]:
+def _nodes(interpreter: Any) -> dict[str, int]:
     """How many ops of the first signature the delegate computes, and how many the built-in kernels do.
 
     A delegate stands in the list as an op of its own behind those it took over, which are what lies between its inputs
@@ -91,21 +91,7 @@ class LitertBackend:
 def open_tflite(
     interpreter_class: Any, runtime: str, model: Path, threads: int, provider: str | None = None
 ) -> Session:
-    """A session of a classifier in one of the interpreters.
-
-    Raises:
-        DeviceError, ArtifactError, ParityError: as of `open_interpreter`, or it has no signature of ours.
-    """
-    interpreter = open_interpreter(interpreter_class, runtime, model, threads, provider)
-    if not any(name.startswith(SIGNATURE) for name in interpreter.get_signature_list()):
-        raise ArtifactError(f"{model}: it has no {SIGNATURE}LENGTH signature; export it with edgetf")
-    return LitertSession(interpreter, runtime)
-
-
-def open_interpreter(
-    interpreter_class: Any, runtime: str, model: Path, threads: int, provider: str | None = None
-) -> Any:
-    """A file in one of the interpreters, which share their interface; `runtime` is what it is called.
+    """A session of a file in one of the interpreters, which share their interface; `runtime` is what it is called.
 
     Raises:
         DeviceError: a delegate is asked for that the interpreter does not have by itself.
@@ -119,7 +105,9 @@ def open_interpreter(
     try:
         interpreter = interpreter_class(model_path=str(model), num_threads=threads)
         interpreter.allocate_tensors()  # only now does the delegate take its ops
-        return interpreter
+        if not any(name.startswith(SIGNATURE) for name in interpreter.get_signature_list()):
+            raise ArtifactError(f"{model}: it has no {SIGNATURE}LENGTH signature; export it with edgetf")
+        return LitertSession(interpreter, runtime)
     except (ValueError, RuntimeError) as error:
         message = " ".join(str(error).split())[:200]
         if any(words in message.lower() for words in _LACKS_OP):
