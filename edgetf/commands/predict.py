@@ -30,15 +30,7 @@ def predict_command(path: Path, device_name: str, seq_lens: Sequence[int], threa
     lengths = seq_lens or [model.max_length]
     found = [forecast(model.path, device, length, threads or device.threads) for length in lengths]
     if as_json:
-        print_json(
-            {
-                "schema": 1,
-                "device": device.name,
-                "how": "predicted",
-                "models": [{"name": model.name, "path": str(model.path), **each.to_json()} for each in found],
-                "made": made_with("onnx", "ai-edge-litert"),
-            }
-        )
+        print_json(_document(device, model.name, model.path, [each.to_json() for each in found]))
         return EXIT_FINE
     for each in found:
         print(_line(model.name, device.name, each))
@@ -50,21 +42,24 @@ def predict_command(path: Path, device_name: str, seq_lens: Sequence[int], threa
     return EXIT_FINE
 
 
+def _document(device: DeviceProfile, name: str, path: Path, found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What ``--json`` prints of one model."""
+    return {
+        "schema": 1,
+        "device": device.name,
+        "how": "predicted",
+        "models": [{"name": name, "path": str(path), **each} for each in found],
+        "made": made_with("onnx", "ai-edge-litert"),
+    }
+
+
 def _predict_decoder(artifact: Artifact, device: DeviceProfile, contexts: Sequence[int], as_json: bool) -> int:
     """Tokens a second behind each context."""
     model = decoder_model(artifact)
     lengths = fitting_contexts(tuple(contexts) or CONTEXTS, model.decoder.max_length)
     found = [forecast_decode(model.path, model.decoder, device, length) for length in lengths]
     if as_json:
-        print_json(
-            {
-                "schema": 1,
-                "device": device.name,
-                "how": "predicted",
-                "models": [{"name": model.name, "path": str(model.path), **each.to_json()} for each in found],
-                "made": made_with("onnx", "ai-edge-litert"),
-            }
-        )
+        print_json(_document(device, model.name, model.path, [each.to_json() for each in found]))
         return EXIT_FINE
     for each in found:
         print(

@@ -8,7 +8,9 @@ worth what the runtime measures on the file, not what the torch graph promises.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +89,18 @@ def execute(plan: Plan, out: Path, fresh: bool, reporter: Reporter) -> dict[str,
     Raises:
         EdgetfError: of the kind that the failing stage raises; what was finished stays and is reused.
     """
+    describe = partial(document, plan.recipe)
+    return executed(out, fresh, lambda store: _Executor(plan, store, reporter).go(), describe)
+
+
+def executed(
+    out: Path, fresh: bool, go: Callable[[Store], Run], describe: Callable[..., dict[str, Any]]
+) -> dict[str, Any]:
+    """Let `go` fill the run's store while nobody else writes there; gives the report, which `describe` makes of it."""
     started = time.monotonic()
     with run_lock(out):
-        run = _Executor(plan, Store(out, fresh), reporter).go()
-        record = document(
-            recipe=plan.recipe,
+        run = go(Store(out, fresh))
+        record = describe(
             run=out,
             seconds=time.monotonic() - started,
             made=made_with(*TORCH, "onnx", "onnxruntime", "litert-torch", "ai-edge-litert", "ai-edge-quantizer"),

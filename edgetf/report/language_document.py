@@ -21,6 +21,7 @@ def language_document(
     reference: Artifact | None,
     stages: Sequence[StageResult],
     variants: Sequence[VariantResult],
+    ladders: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Put everything together, and judge every row by the recipe's budget."""
     variants = [variant._replace(rows=[judged(row, recipe.budget) for row in variant.rows]) for variant in variants]
@@ -38,7 +39,7 @@ def language_document(
         "stages": [_stage(stage) for stage in stages],
         "variants": [_variant(variant, run) for variant in variants],
         "family": [],
-        "ladder": [],
+        "ladder": list(ladders),
         "resolved_recipe": recipe.model_dump(mode="json"),
     }
 

@@ -13,6 +13,23 @@ from edgetf.runtime.words import first_tokens, words_of
 TOKENIZER = "tokenizer.json"
 
 
+def open_tokenizer(folder: Path) -> Any:
+    """The `tokenizer.json` in a folder, as it is there.
+
+    Raises:
+        ArtifactError: it is missing or broken.
+    """
+    with needs("ort"):
+        from tokenizers import Tokenizer
+    path = folder / TOKENIZER
+    if not path.is_file():
+        raise ArtifactError(f"{path}: not found; the artifact needs its tokenizer")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exception for a broken file
+        raise ArtifactError(f"{path}: not a tokenizer ({error})") from None
+
+
 class Encoder:
     """A tokenizer with the recipe's length rule."""
 
@@ -24,15 +41,7 @@ class Encoder:
         Raises:
             ArtifactError: it is missing or broken.
         """
-        with needs("ort"):
-            from tokenizers import Tokenizer
-        path = folder / TOKENIZER
-        if not path.is_file():
-            raise ArtifactError(f"{path}: not found; the artifact needs its tokenizer")
-        try:
-            self._tokenizer: Any = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises plain Exception for a broken file
-            raise ArtifactError(f"{path}: not a tokenizer ({error})") from None
+        self._tokenizer = open_tokenizer(folder)
         self._tokenizer.enable_truncation(max_length)
         self._tokenizer.no_padding()
         self.max_length = max_length

@@ -6,7 +6,7 @@ ONNX file is the reference: perplexities of one tokenizer can be compared, and t
 
 from __future__ import annotations
 
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,12 @@ from edgetf.config.language.stages import (
     PretrainConfig,
 )
 from edgetf.core.artifact import Artifact
-from edgetf.core.files import write_json
-from edgetf.core.made import made_with
 from edgetf.core.schemes import Format
 from edgetf.pipeline.deliver import read_rows
 from edgetf.pipeline.language.plan import LanguagePlan
 from edgetf.pipeline.language.workshop import LanguageWorkshop, TorchStage
-from edgetf.pipeline.run import REPORT, Run, StageRecord
-from edgetf.pipeline.store import Made, Store, run_lock
-from edgetf.pipeline.workshop import TORCH
+from edgetf.pipeline.run import Run, StageRecord, executed
+from edgetf.pipeline.store import Made, Store
 from edgetf.report.document import VariantResult
 from edgetf.report.language_document import language_document
 from edgetf.report.progress import Reporter
@@ -42,20 +39,8 @@ def execute_language(plan: LanguagePlan, out: Path, fresh: bool, reporter: Repor
     Raises:
         EdgetfError: of the kind that the failing stage raises; what was finished stays and is reused.
     """
-    started = time.monotonic()
-    with run_lock(out):
-        run = _Executor(plan, Store(out, fresh), reporter).go()
-        record = language_document(
-            recipe=plan.recipe,
-            run=out,
-            seconds=time.monotonic() - started,
-            made=made_with(*TORCH, "onnx", "onnxruntime", "litert-torch", "ai-edge-litert", "ai-edge-quantizer"),
-            reference=run.reference,
-            stages=[stage.result() for stage in run.stages],
-            variants=run.variants,
-        )
-        write_json(out / REPORT, record)
-    return record
+    describe = partial(language_document, plan.recipe)
+    return executed(out, fresh, lambda store: _Executor(plan, store, reporter).go(), describe)
 
 
 class _Executor:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edgetf.core.decoder import DecoderFacts
-from edgetf.core.errors import ArtifactError, needs
 from edgetf.runtime.decode.session import Ids
-from edgetf.runtime.encoder import TOKENIZER
+from edgetf.runtime.encoder import open_tokenizer
 
 UNFINISHED = "\ufffd"  # what a decoder of bytes gives for a part of a character
 _LONGEST = 3  # bytes of a character that lacks its last
@@ -27,15 +25,7 @@ class TextCodec:
         Raises:
             ArtifactError: it is missing or broken.
         """
-        with needs("ort"):
-            from tokenizers import Tokenizer
-        path = folder / TOKENIZER
-        if not path.is_file():
-            raise ArtifactError(f"{path}: not found; the artifact needs its tokenizer")
-        try:
-            self._tokenizer: Any = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises plain Exception for a broken file
-            raise ArtifactError(f"{path}: not a tokenizer ({error})") from None
+        self._tokenizer = open_tokenizer(folder)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._first = [] if facts.bos_id is None else [facts.bos_id]
