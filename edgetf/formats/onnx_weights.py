@@ -54,12 +54,14 @@ def _stored(graph: Any) -> dict[str, Floats]:
             axis = settings.get("axis", 1) if reader == "DequantizeLinear" else 0 if reader == "Gather" else 1
             found[stem] = _along(numbers(f"{stem}_scale"), axis) * (numbers(name) - _along(zero, axis))
         elif kind in ("Q4", "Q8") and f"{stem}_scales" in items:
-            scales = numbers(f"{stem}_scales")
+            scales, zeros = numbers(f"{stem}_scales"), items.get(f"{stem}_zero_points")
+            packed_zeros = numpy_helper.to_array(zeros) if zeros is not None else None
             if readers[name].op_type == "MatMulNBits":
-                found[stem] = _blocks(numpy_helper.to_array(items[name]), scales, settings["bits"], settings["K"]).T
+                packed, width = numpy_helper.to_array(items[name]), settings["K"]
+                found[stem] = _blocks(packed, scales, packed_zeros, settings["bits"], width).T
             elif items[name].data_type == TensorProto.UINT8:  # two codes in a byte, or one
-                packed = numpy_helper.to_array(items[name]).reshape(*scales.shape, -1)
-                found[stem] = _blocks(packed, scales, settings["bits"], settings["block_size"] * scales.shape[1])
+                packed, width = numpy_helper.to_array(items[name]), settings["block_size"] * scales.shape[1]
+                found[stem] = _blocks(packed.reshape(*scales.shape, -1), scales, packed_zeros, settings["bits"], width)
             else:
                 size = settings["block_size"]
                 spread = np.repeat(scales, size, axis=1)[:, : items[name].dims[1]]
@@ -72,8 +74,17 @@ def _along(values: Floats, axis: int) -> Floats:
     return values if values.ndim == 0 else np.expand_dims(values, 1 - axis)
 
 
-def _blocks(packed: Any, scales: Floats, bits: int, width: int) -> Floats:
-    """The weights (N, K) of MatMulNBits: of bytes (N, blocks, size), each one number or two, low bits first."""
-    codes = packed if bits == 8 else np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:2], -1)
-    values = (codes.astype(np.float64) - (1 << (bits - 1))) * scales.reshape(*packed.shape[:2], 1)
-    return np.asarray(values.reshape(len(packed), -1)[:, :width])
+def _blocks(packed: Any, scales: Floats, zeros: Any, bits: int, width: int) -> Floats:
+    """The weights (N, K) of MatMulNBits: of bytes (N, blocks, size), each one number or two, low bits first.
+
+    `zeros` are packed like them along the blocks; None: the middle of the codes.
+    """
+    rows, blocks = packed.shape[:2]
+    middle = np.full((rows, blocks), 1 << (bits - 1)) if zeros is None else _numbers(zeros.reshape(rows, -1), bits)
+    values = (_numbers(packed, bits).astype(np.float64) - middle[:, :blocks, None]) * scales.reshape(rows, blocks, 1)
+    return np.asarray(values.reshape(rows, -1)[:, :width])
+
+
+def _numbers(packed: Any, bits: int) -> Any:
+    """Codes of a byte each, or of its halves, the lower first."""
+    return packed if bits == 8 else np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:-1], -1)

@@ -137,6 +137,12 @@ class LanguageQuantizeConfig(Strict):
     stage: Literal["quantize"] = "quantize"
     schemes: Annotated[tuple[Scheme, ...], AfterValidator(once), Field(min_length=1)] = ("w8", "w4")
     embeddings: Annotated[bool, Field(description="the embedding and the output layer too")] = True
+    calibration_tokens: Annotated[
+        int,
+        Field(
+            ge=0, description="ONNX w4: of training documents, on which codes make up for one another's errors; 0: none"
+        ),
+    ] = 16_384
 
     @model_validator(mode="after")
     def _known_for_decoders(self) -> LanguageQuantizeConfig:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from edgetf.core.decoder import DecoderFacts
 from edgetf.core.errors import needs
-from edgetf.formats.decoder.names import IDS, MASK, past_names, present_names
+from edgetf.formats.decoder.feeds import first_feed
+from edgetf.formats.decoder.names import present_names
 from edgetf.runtime.decode.session import Ids
 
 MARGIN = 1.1  # room beyond what was seen
@@ -27,11 +28,9 @@ def cache_scales(path: Path, facts: DecoderFacts, blocks: Ids) -> list[tuple[NDA
         import onnxruntime as ort
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     layers = facts.num_hidden_layers
-    none = np.zeros((1, facts.num_key_value_heads, 0, facts.head_dim), np.float32)
     largest = np.zeros((2 * layers, facts.num_key_value_heads, facts.head_dim), np.float32)
-    for block in blocks.astype(np.int64):
-        feed = {IDS: block[None], MASK: np.ones((1, len(block)), np.int64), **dict.fromkeys(past_names(layers), none)}
-        found = session.run(list(present_names(layers)), feed)  # each (1, KV, T, D)
+    for block in blocks:
+        found = session.run(list(present_names(layers)), first_feed(session, facts, block))  # each (1, KV, T, D)
         largest = np.maximum(largest, [np.abs(each[0]).max(axis=1) for each in found])
     scales = np.maximum(largest * MARGIN / 127, LEAST).astype(np.float32)
     return [(by_pair(keys), values) for keys, values in zip(scales[::2], scales[1::2], strict=True)]

@@ -5,29 +5,49 @@
 | `w8`, `w4` | MatMulNBits, blocks of 32 with a scale each | GatherBlockQuantized, of the same codes where tied |
 | `w8a8_dynamic` | MatMulInteger, a scale per output; activations scaled for each input | int8 rows with a scale each |
 
-Codes are chosen by `edgetf.algorithms.block_codes`; `accuracy_level` 4 lets the kernels round activations to 8 bits.
+Codes are chosen by `edgetf.algorithms.block_codes`, those of w4 by `edgetf.algorithms.gptq` where texts are given;
+`accuracy_level` 4 lets the kernels round activations to 8 bits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgetf.algorithms.block_codes import BlockCodes, encode_blocks
+from edgetf.algorithms.gptq import gptq_blocks
+from edgetf.core.decoder import DecoderFacts
 from edgetf.core.errors import ParityError, needs
 from edgetf.core.quiet import quiet
 from edgetf.core.schemes import GROUP, Scheme
 from edgetf.formats.decoder.graph import MICROSOFT, save_model
 from edgetf.formats.decoder.int8 import quantize_int8
+from edgetf.formats.decoder.moments import second_moments
 from edgetf.formats.decoder.reads import Read, weight_reads
+from edgetf.runtime.decode.session import Ids
 
 _INT64 = 7  # as ONNX numbers it
 
 
-def quantize_decoder(source: Path, target: Path, scheme: Scheme, embeddings: bool = True) -> float:
+@dataclass(frozen=True)
+class Calibration:
+    """Tokens (N, T) of texts like those that the model will write."""
+
+    facts: DecoderFacts
+    blocks: Ids
+
+
+def quantize_decoder(
+    source: Path, target: Path, scheme: Scheme, embeddings: bool = True, calibration: Calibration | None = None
+) -> float:
     """Write `source` in a scheme; gives the share of its weights that are now quantized.
+
+    With a `calibration` the codes of w4 make up for one another's errors on its texts.
 
     Raises:
         ParityError: the scheme is not one for decoders, or nothing was there to quantize.
@@ -41,7 +61,10 @@ def quantize_decoder(source: Path, target: Path, scheme: Scheme, embeddings: boo
         raise ParityError(f"onnx-{scheme}: no operator of this graph reads a weight that can be quantized")
     match scheme:
         case "w8" | "w4":
-            made = _blocks(model, reads, 8 if scheme == "w8" else 4)
+            moments: Mapping[str, NDArray[np.float32]] = {}
+            if scheme == "w4" and calibration is not None:
+                moments = second_moments(model, reads, calibration.facts, calibration.blocks)
+            made = _blocks(model, reads, 8 if scheme == "w8" else 4, moments)
         case "w8a8_dynamic":
             made = quantize_int8(model, reads)
         case "fp32" | "fp16" | "w8a8" | "w8a16" | "fp8_e4m3":
@@ -59,16 +82,24 @@ def _share(model: Any, reads: list[Read]) -> float:
     return sum(sizes[name] for name in {read.weight for read in reads}) / max(sum(sizes.values()), 1)
 
 
-def _blocks(model: Any, reads: list[Read], bits: int) -> Any:
-    """Every read by the operator of its kind, over one stored copy of each weight."""
+def _blocks(model: Any, reads: list[Read], bits: int, moments: Mapping[str, NDArray[np.float32]]) -> Any:
+    """Every read by the operator of its kind, over one stored copy of each weight.
+
+    A table is looked up too, and what it gives shall be near the weights themselves: its codes make up for nothing.
+    """
     from onnx import numpy_helper
 
     constants = {item.name: item for item in model.graph.initializer}
     coded: dict[str, BlockCodes] = {}
+    tables = {read.weight for read in reads if read.kind == "table"}
     for read in reads:
         if read.weight not in coded:
             weight = numpy_helper.to_array(constants[read.weight])
-            coded[read.weight] = encode_blocks(weight if read.rows_out else weight.T, bits, GROUP)
+            weight = weight if read.rows_out else weight.T
+            moment = None if read.weight in tables else moments.get(read.node.input[0])
+            coded[read.weight] = (
+                encode_blocks(weight, bits, GROUP) if moment is None else gptq_blocks(weight, moment, bits, GROUP)
+            )
     multiplied = {read.weight for read in reads if read.kind == "product"}
     by_output = {read.node.output[0]: read for read in reads}
     gone = {read.turned.output[0] for read in reads if read.turned is not None}
@@ -87,6 +118,8 @@ def _blocks(model: Any, reads: list[Read], bits: int) -> Any:
         packed = codes.packed() if name in multiplied else codes.packed().reshape(len(codes.codes), -1)
         kept.append(numpy_helper.from_array(packed, f"{name}_Q{bits}"))
         kept.append(numpy_helper.from_array(codes.scales, f"{name}_scales"))
+        zeros = codes.packed_zeros()
+        kept += [numpy_helper.from_array(zeros, f"{name}_zero_points")] if zeros is not None else []
     for field, items in ((model.graph.node, nodes), (model.graph.initializer, kept)):
         copies = [type(item).FromString(item.SerializeToString()) for item in items]
         del field[:]
@@ -100,8 +133,10 @@ def _product(read: Read, codes: BlockCodes) -> Any:
     """x W by codes of the outputs (N, B, S)."""
     from onnx import helper
 
-    inputs = [read.node.input[0], f"{read.weight}_Q{codes.bits}", f"{read.weight}_scales"]
-    inputs += ["", "", read.bias] if read.bias is not None else []
+    zeros = "" if codes.packed_zeros() is None else f"{read.weight}_zero_points"
+    inputs = [read.node.input[0], f"{read.weight}_Q{codes.bits}", f"{read.weight}_scales", zeros, "", read.bias or ""]
+    while not inputs[-1]:
+        inputs.pop()
     return helper.make_node(
         "MatMulNBits",
         inputs,
@@ -132,6 +167,7 @@ def _table(read: Read, codes: BlockCodes, shared: bool) -> list[Any]:
     given = f"{out}/filled" if filled else out
     gather = {"bits": codes.bits, "block_size": size, "gather_axis": 0, "quantize_axis": 1}
     inputs = [by_row, read.node.input[1], f"{stem}_scales"]
+    inputs += [] if codes.packed_zeros() is None else [f"{stem}_zero_points"]
     nodes.append(helper.make_node("GatherBlockQuantized", inputs, [given], read.node.name, domain=MICROSOFT, **gather))
     if filled:
         bounds = [

@@ -14,13 +14,16 @@ from edgetf.core.decoder import DecoderFacts
 from edgetf.core.errors import ParityError
 from edgetf.core.schemes import FORMATS, Format, Scheme
 from edgetf.core.support import HERE
+from edgetf.data.corpus.blocks import pack
 from edgetf.formats.decoder.genai import GENAI_CONFIG, GENERATION_CONFIG
 from edgetf.formats.quantize import stored_errors
 from edgetf.models.decoders.checkpoint import CONFIG, copy_decoder_tokenizer
 from edgetf.runtime.decode.load import open_decoder
 from edgetf.stages.language.context import LanguageContext
 from edgetf.stages.language.greedy import compared, logit_error, read_goldens, write_goldens, written_by_runtime
-from edgetf.stages.quantize import hold_weights
+from edgetf.stages.quantize import WEIGHT_ERROR, hold_weights
+
+WEIGHT_ERROR_MADE_UP = 0.6  # of its norm; a weight that makes up for others' errors moves further than rounding does
 
 
 def run(
@@ -40,9 +43,10 @@ def run(
     name, model_file = f"{model_format}-{scheme}", source.spec.model_file
     facts = DecoderFacts.from_json(source.spec.details["decoder"])
     context.report(0, 2, f"quantizing {model_format}")
-    share = _write(config, scheme, source.model_path, out / model_file, model_format)
+    share = _write(config, scheme, source, context, out / model_file, model_format)
     errors = stored_errors(model_format, source.model_path, out / model_file)
-    hold_weights(errors, name)
+    made_up = scheme == "w4" and model_format == "onnx" and config.calibration_tokens > 0
+    hold_weights(errors, name, WEIGHT_ERROR_MADE_UP if made_up else WEIGHT_ERROR)
     copy_decoder_tokenizer(source.path, out)
     for beside in (CONFIG, GENERATION_CONFIG, GENAI_CONFIG):
         if (source.path / beside).is_file():
@@ -54,7 +58,7 @@ def run(
     write_goldens(out, rows)
     details = {
         **source.spec.details,
-        "quantization": {"scheme": scheme, "embeddings": config.embeddings},
+        "quantization": {"scheme": scheme, **config.model_dump(exclude={"stage", "schemes"})},
         "quantized_share": round(share, 4),
         "largest_weight_error": max(errors.values(), default=None),
         "parity": compared(golden, rows, logit_error(plain, session, golden)),
@@ -63,16 +67,29 @@ def run(
     return spec, time.monotonic() - started
 
 
-def _write(config: LanguageQuantizeConfig, scheme: Scheme, source: Path, target: Path, model_format: Format) -> float:
+def _write(
+    config: LanguageQuantizeConfig,
+    scheme: Scheme,
+    source: Artifact,
+    context: LanguageContext,
+    target: Path,
+    model_format: Format,
+) -> float:
     """The file in the scheme; gives the share of the weights that it stores in other numbers."""
     match model_format:
         case "onnx":
-            from edgetf.formats.decoder.quantize import quantize_decoder
+            from edgetf.formats.decoder.quantize import Calibration, quantize_decoder
 
-            return quantize_decoder(source, target, scheme, config.embeddings)
+            calibration = None
+            if scheme == "w4" and config.calibration_tokens:
+                facts = DecoderFacts.from_json(source.spec.details["decoder"])
+                length = min(context.recipe.data.max_length, facts.max_length)
+                blocks = pack(context.corpus.train, source.path, facts, length, limit=config.calibration_tokens)
+                calibration = Calibration(facts, blocks.astype("int64"))
+            return quantize_decoder(source.model_path, target, scheme, config.embeddings, calibration)
         case "tflite":
             from edgetf.formats.decoder.tflite_quantize import quantize_tflite
 
-            return quantize_tflite(source, target, scheme, config.embeddings)
+            return quantize_tflite(source.model_path, target, scheme, config.embeddings)
         case _:
             assert_never(model_format)
