@@ -57,7 +57,7 @@ def test_two_give_what_one_gives(tmp_path: Path) -> None:
     shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
              "intermediate_size": 32}  # fmt: skip
     stage = {"stage": "distill", "steps": 6, "batch_size": 5, "gradient_accumulation": 2, "top_k": 8, "threads": 1,
-             "learning_rate": 0.005}  # fmt: skip
+             "learning_rate": 0.005, "precision": "fp32"}  # fmt: skip
     recipe = {
         "name": "tiny", "task": "language_modeling", "teacher": {"source": "x"},
         "data": {"sources": ["x"], "max_length": 16}, "student": {**shape, "architecture": "tinygpt"},

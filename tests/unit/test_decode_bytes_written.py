@@ -20,7 +20,7 @@ WRITTEN = replace(
     FACTS, num_hidden_layers=1, head_dim=16, hidden_size=WIDTH, vocab_size=TOKENS, max_length=64, thetas=(10_000.0,)
 )
 BYTES = {  # of a weight, with its scale: float16 for a block of TFLite, float32 for one of ONNX Runtime
-    "onnx": {"fp32": 4.0, "w8": 1 + 4 / 32, "w4": 0.5 + 4 / 32},
+    "onnx": {"fp32": 4.0, "w8": 1 + 4 / 32, "w4": 0.5 + 4 / 32 + 0.5 / 32},  # … and for w4 a zero point of 4 bits
     "tflite": {"fp32": 4.0, "w4": 0.5 + 2 / 32},
 }
 

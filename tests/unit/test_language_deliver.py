@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
-from tiny_decoder import artifact, exported
+from tiny_decoder import FACTS, artifact, exported
 
 from edgetf.config.language.recipe import LanguageRecipe
 from edgetf.core.artifact import Artifact, load, seal
@@ -114,7 +114,7 @@ def test_the_card_says_what_was_measured(run: Path) -> None:
     for name in ("perplexity", "perplexity_ratio", "bits_per_byte", "kl", "kl_p99", "flip_rate"):
         assert f"| {name} | " in text
     assert "predicted (" in text
-    assert "2 layers of width 32, 4 heads on 2 of keys and values, 8 wide" in text
+    assert f"layers of width {FACTS.hidden_size}, 4 heads on 2 of keys and values, {FACTS.head_dim} wide" in text
 
 
 def test_texts_that_fill_no_block_are_refused(run: Path, tmp_path: Path) -> None:

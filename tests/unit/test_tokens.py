@@ -205,7 +205,7 @@ class TestBlocks:
         monkeypatch.setenv("EDGETF_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(blocks, "LEAST", 2)
         question = Question("teacher", "texts", rows, encoder, top_k)
-        assert len(question.blocks) > 2
+        assert len(question.shelf.blocks) > 2
         found = cached_logits(lambda: model, question, lambda done, total, note: None)
         whole = infer(model, rows, encoder)
         wanted = SoftTargets(whole, 1.0) if top_k is None else keep_top(whole, top_k, 1.0)
