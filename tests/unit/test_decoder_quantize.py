@@ -16,7 +16,7 @@ from edgetf.core.decoder import DecoderFacts
 from edgetf.core.errors import ParityError
 from edgetf.core.schemes import Scheme
 from edgetf.formats.decoder.onnx import write_onnx
-from edgetf.formats.decoder.quantize import quantize_decoder
+from edgetf.formats.decoder.quantize import BlockWise, Calibration, quantize_decoder
 from edgetf.formats.quantize import stored_errors
 from edgetf.models.decoders.facts import decoder_facts
 from edgetf.runtime.decode.load import open_decoder
@@ -79,6 +79,25 @@ def test_a_tied_embedding_is_stored_once(scheme: Scheme, most: float, tmp_path: 
     plain, _ = exported(tmp_path, vocab_size=4000, num_hidden_layers=1, hidden_size=64)
     quantize_decoder(plain, tmp_path / "small.onnx", scheme)
     assert (tmp_path / "small.onnx").stat().st_size < most * plain.stat().st_size
+
+
+@pytest.mark.parametrize(("tokens", "bits"), [(300, 8), (4000, 4)])
+def test_a_small_embedding_has_eight_bits_among_four(tokens: int, bits: int, tmp_path: Path) -> None:
+    plain, facts = exported(tmp_path, vocab_size=tokens, hidden_size=64, intermediate_size=256)
+    quantize_decoder(plain, tmp_path / "small.onnx", "w4")
+    names = {item.name for item in onnx.load(tmp_path / "small.onnx").graph.initializer}
+    assert f"model.embed_tokens.weight_Q{bits}" in names
+    assert change(plain, tmp_path / "small.onnx", facts) < MOST["w4"]
+
+
+def test_calibrated_codes_are_nearer_to_what_the_model_says(tmp_path: Path) -> None:
+    plain, facts = exported(tmp_path, hidden_size=64, intermediate_size=256)
+    texts = np.random.default_rng(1).integers(3, facts.vocab_size, size=(24, 32))
+    found = []
+    for calibration in (None, Calibration(facts, texts)):
+        quantize_decoder(plain, tmp_path / "small.onnx", "w4", True, BlockWise(4, calibration))
+        found.append(change(plain, tmp_path / "small.onnx", facts))
+    assert found[1] < found[0]
 
 
 def test_the_embedding_and_the_output_layer_can_stay_as_they_are(tmp_path: Path) -> None:

@@ -137,6 +137,10 @@ class LanguageQuantizeConfig(Strict):
     stage: Literal["quantize"] = "quantize"
     schemes: Annotated[tuple[Scheme, ...], AfterValidator(once), Field(min_length=1)] = ("w8", "w4")
     embeddings: Annotated[bool, Field(description="the embedding and the output layer too")] = True
+    embedding_bits: Annotated[
+        Literal[4, 8, "auto"],
+        Field(description="ONNX w4: of the embedding; auto: 8 where it has a quarter of the weights or less"),
+    ] = "auto"
     calibration_tokens: Annotated[
         int,
         Field(

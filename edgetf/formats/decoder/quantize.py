@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ from edgetf.formats.decoder.reads import Read, weight_reads
 from edgetf.runtime.decode.session import Ids
 
 _INT64 = 7  # as ONNX numbers it
+SMALL_EMBEDDING = 0.25  # share of the weights up to which 8 bits for it cost less than they save
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,27 @@ class Calibration:
     blocks: Ids
 
 
+@dataclass(frozen=True)
+class BlockWise:
+    """How w4 is written. A tied embedding is read twice, and what it loses no later weight makes up for."""
+
+    embedding_bits: Literal[4, 8, "auto"] = "auto"
+    calibration: Calibration | None = None
+
+
 def quantize_decoder(
-    source: Path, target: Path, scheme: Scheme, embeddings: bool = True, calibration: Calibration | None = None
+    source: Path, target: Path, scheme: Scheme, embeddings: bool = True, how: BlockWise | None = None
 ) -> float:
     """Write `source` in a scheme; gives the share of its weights that are now quantized.
 
-    With a `calibration` the codes of w4 make up for one another's errors on its texts.
+    `how` counts for w4: with a calibration its codes make up for one another's errors on the texts.
 
     Raises:
         ParityError: the scheme is not one for decoders, or nothing was there to quantize.
     """
     with needs("compress"), quiet():
         import onnx
-    model = onnx.load(str(source))
+    model, how = onnx.load(str(source)), how or BlockWise()
     reads = [read for read in weight_reads(model) if embeddings or not read.of_vocabulary]
     share = _share(model, reads)
     if not share:
@@ -62,9 +71,9 @@ def quantize_decoder(
     match scheme:
         case "w8" | "w4":
             moments: Mapping[str, NDArray[np.float32]] = {}
-            if scheme == "w4" and calibration is not None:
-                moments = second_moments(model, reads, calibration.facts, calibration.blocks)
-            made = _blocks(model, reads, 8 if scheme == "w8" else 4, moments)
+            if scheme == "w4" and how.calibration is not None:
+                moments = second_moments(model, reads, how.calibration.facts, how.calibration.blocks)
+            made = _blocks(model, reads, _bits(model, reads, scheme, how), moments)
         case "w8a8_dynamic":
             made = quantize_int8(model, reads)
         case "fp32" | "fp16" | "w8a8" | "w8a16" | "fp8_e4m3":
@@ -82,7 +91,16 @@ def _share(model: Any, reads: list[Read]) -> float:
     return sum(sizes[name] for name in {read.weight for read in reads}) / max(sum(sizes.values()), 1)
 
 
-def _blocks(model: Any, reads: list[Read], bits: int, moments: Mapping[str, NDArray[np.float32]]) -> Any:
+def _bits(model: Any, reads: list[Read], scheme: Scheme, how: BlockWise) -> dict[str, int]:
+    """Of every weight that is read."""
+    sizes = {item.name: int(np.prod(item.dims)) for item in model.graph.initializer}
+    vocabulary = {read.weight for read in reads if read.of_vocabulary}
+    share = sum(sizes[name] for name in vocabulary) / sum(sizes[name] for name in {read.weight for read in reads})
+    of_embedding = how.embedding_bits if how.embedding_bits != "auto" else 8 if share <= SMALL_EMBEDDING else 4
+    return {read.weight: 8 if scheme == "w8" else of_embedding if read.weight in vocabulary else 4 for read in reads}
+
+
+def _blocks(model: Any, reads: list[Read], bits: Mapping[str, int], moments: Mapping[str, NDArray[np.float32]]) -> Any:
     """Every read by the operator of its kind, over one stored copy of each weight.
 
     A table is looked up too, and what it gives shall be near the weights themselves: its codes make up for nothing.
@@ -98,7 +116,9 @@ def _blocks(model: Any, reads: list[Read], bits: int, moments: Mapping[str, NDAr
             weight = weight if read.rows_out else weight.T
             moment = None if read.weight in tables else moments.get(read.node.input[0])
             coded[read.weight] = (
-                encode_blocks(weight, bits, GROUP) if moment is None else gptq_blocks(weight, moment, bits, GROUP)
+                encode_blocks(weight, bits[read.weight], GROUP)
+                if moment is None
+                else gptq_blocks(weight, moment, bits[read.weight], GROUP)
             )
     multiplied = {read.weight for read in reads if read.kind == "product"}
     by_output = {read.node.output[0]: read for read in reads}
@@ -116,7 +136,7 @@ def _blocks(model: Any, reads: list[Read], bits: int, moments: Mapping[str, NDAr
     kept = [item for name, item in constants.items() if name in read_still]
     for name, codes in coded.items():
         packed = codes.packed() if name in multiplied else codes.packed().reshape(len(codes.codes), -1)
-        kept.append(numpy_helper.from_array(packed, f"{name}_Q{bits}"))
+        kept.append(numpy_helper.from_array(packed, f"{name}_Q{codes.bits}"))
         kept.append(numpy_helper.from_array(codes.scales, f"{name}_scales"))
         zeros = codes.packed_zeros()
         kept += [numpy_helper.from_array(zeros, f"{name}_zero_points")] if zeros is not None else []

@@ -78,7 +78,7 @@ def _write(
     """The file in the scheme; gives the share of the weights that it stores in other numbers."""
     match model_format:
         case "onnx":
-            from edgetf.formats.decoder.quantize import Calibration, quantize_decoder
+            from edgetf.formats.decoder.quantize import BlockWise, Calibration, quantize_decoder
 
             calibration = None
             if scheme == "w4" and config.calibration_tokens:
@@ -86,7 +86,8 @@ def _write(
                 length = min(context.recipe.data.max_length, facts.max_length)
                 blocks = pack(context.corpus.train, source.path, facts, length, limit=config.calibration_tokens)
                 calibration = Calibration(facts, blocks.astype("int64"))
-            return quantize_decoder(source.model_path, target, scheme, config.embeddings, calibration)
+            how = BlockWise(config.embedding_bits, calibration)
+            return quantize_decoder(source.model_path, target, scheme, config.embeddings, how)
         case "tflite":
             from edgetf.formats.decoder.tflite_quantize import quantize_tflite
 
