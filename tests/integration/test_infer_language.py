@@ -142,6 +142,7 @@ def test_an_interrupt_ends_the_text_where_it_is(tmp_path: Path, cache: Path) -> 
     process = subprocess.Popen(
         [sys.executable, "-m", "edgetf", *words],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(cache), bufsize=0,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
     )  # fmt: skip
     assert process.stderr is not None
     begun = process.stderr.read(20)  # it goes on without an end; nothing is read ahead, see bufsize
