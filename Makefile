@@ -8,7 +8,8 @@ DONE := $(VENV)/.installed
 # Optimum holds the environment at transformers 4.57; what touches models is tested on 5.x beside it.
 NEWER := $(VENV)/transformers5
 NEWER_TESTS := tests/unit/test_families.py tests/unit/test_students.py tests/unit/test_checkpoint.py \
-    tests/unit/test_stages.py tests/unit/test_formats.py tests/property/test_slicing.py
+    tests/unit/test_stages.py tests/unit/test_formats.py tests/property/test_slicing.py \
+    tests/unit/test_decoder_checkpoint.py tests/unit/test_decoder_pruning.py tests/unit/test_decoder_onnx.py
 
 # What the tests of devices run: emulated processors, a bare arm64 system, an SSH server, adb. Without them they skip.
 # Only a CI gets them by itself: nobody's own machine should have an SSH server because its tests were run.
