@@ -61,7 +61,7 @@ def streaming() -> Tree:
     for variant in VARIANTS:
         model = model_of(variant)
         ids = stream_of(model.codec().ids("\n\n".join(test_documents())))
-        request = {"do": "score_stream", "model": model.to_json(), "threads": 1, "arrays": packed(ids=ids),
+        request = {"do": "score_stream", "model": model.to_json(), "threads": 1, "arrays": packed({"ids": ids}),
                    "window": {"size": WINDOW, "sinks": 4}}  # fmt: skip
         answer = ask_runner(request)
         nll = unpacked(answer["arrays"])["nll"]
