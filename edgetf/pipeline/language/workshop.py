@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,6 @@ EXPORT: dict[Format, tuple[str, ...]] = {
 }
 UNREAD = {"threads", "checkpoint_seconds"}  # fields of a training that change nothing of its result
 TorchStage = PretrainConfig | LanguageVocabularyConfig | LanguagePruneConfig | LanguageDistillConfig
-Write = Callable[[Path], tuple[Spec, float]]
 
 
 class LanguageWorkshop(Maker):
@@ -86,16 +84,17 @@ class LanguageWorkshop(Maker):
 
     def becomes_reference(self, name: str, checkpoint: Artifact) -> Artifact:
         """Every variant is compared with the fp32 ONNX file of this checkpoint, which is given back."""
-        exported = self.export(name, checkpoint, "onnx").artifact
+        exported = self.export(name, checkpoint, "onnx", float_cache=True).artifact
         config = {**self._input(), "machine": machine(), "settings": vars(self.settings)}
         write = partial(deliver_reference, exported, self.context, self.settings)
         made = self.make("teacher-onnx-fp32", "reference", config, [exported], RUNTIMES, write)
         self.reference = made.artifact
         return made.artifact
 
-    def export(self, name: str, source: Artifact, model_format: Format) -> Made:
-        """One exported file with its key-value cache."""
+    def export(self, name: str, source: Artifact, model_format: Format, float_cache: bool = False) -> Made:
+        """One exported file with its key-value cache, of floats where that is what others are compared with."""
         stage = self.plan.recipe.export()
+        stage = stage.model_copy(update={"kv_cache": "fp32"}) if float_cache else stage
         unread = {"formats"} | ({"kv_cache", "fuse", "opset"} if model_format == "tflite" else set())
         config = {"stage": stage.model_dump(exclude=unread), "format": model_format, "corpus": self._input()}
 
