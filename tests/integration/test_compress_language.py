@@ -140,3 +140,13 @@ def test_a_student_larger_than_its_teacher_is_refused(run: LanguageRun, cli: Cli
     done = cli("compress", f"recipe={run.recipe}", "student.num_hidden_layers=9", "--dry-run")
     assert done.returncode == 2
     assert "make it smaller" in done.stderr
+
+
+def test_what_a_cache_of_bytes_is_compared_with_has_one_of_floats(run: LanguageRun, cli: Cli, tmp_path: Path) -> None:
+    done = cli("compress", f"recipe={run.recipe}", "export.kv_cache=int8", "quantize=null", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    caches = {
+        name: open_verified(tmp_path / "run" / name).spec.details["decoder"]["kv_cache"]
+        for name in ("teacher-onnx-fp32", "onnx-fp32")
+    }
+    assert caches == {"teacher-onnx-fp32": "fp32", "onnx-fp32": "int8"}
