@@ -195,11 +195,11 @@ def open_verified(folder: Path) -> Artifact:
     return verify(load(folder))
 
 
-def _prepare(partial: Path, key: str) -> None:
+def _prepare(partial: Path, key: str, resume: bool) -> None:
     """An empty folder to write in, which keeps only a training checkpoint made under the same key."""
     partial.mkdir(parents=True, exist_ok=True)
     key_file = partial / _KEY_FILE
-    keep = key_file.is_file() and key_file.read_text() == key
+    keep = resume and key_file.is_file() and key_file.read_text() == key
     for child in partial.iterdir():
         if keep and child.name in {CHECKPOINT, _KEY_FILE}:
             continue
@@ -218,11 +218,15 @@ def seal(
     parents: Sequence[Artifact],
     made: dict[str, Any],
     write: Callable[[Path], tuple[Spec, float]],
+    resume: bool = True,
 ) -> Artifact:
-    """Let `write` fill ``folder.partial`` and give back its spec and seconds, then hash, describe and rename it."""
+    """Let `write` fill ``folder.partial`` and give back its spec and seconds, then hash, describe and rename it.
+
+    A training checkpoint that an earlier call left there under the same key stays for `write`, unless `resume` is off.
+    """
     partial = folder.with_name(folder.name + ".partial")
     with guard_disk(folder):
-        _prepare(partial, key)
+        _prepare(partial, key, resume)
         try:
             spec, seconds = write(partial)
         except BaseException:

@@ -62,7 +62,15 @@ class Store:
         found = None if self._fresh else self._reuse(name, key)
         if found is not None:
             return Made(found, cached=True)
-        artifact = seal(self.folder / name, stage=stage, key=key, parents=parents, made=made, write=write)
+        artifact = seal(
+            self.folder / name,
+            stage=stage,
+            key=key,
+            parents=parents,
+            made=made,
+            write=write,
+            resume=not self._fresh,
+        )
         self._remember(key, artifact)
         return Made(artifact, cached=False)
 
