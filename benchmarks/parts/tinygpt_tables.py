@@ -112,8 +112,8 @@ def _distilled(rows: Tree) -> list[str]:
 
 def _genai(rows: Tree) -> list[str]:
     return _table(
-        ["", "prompts", "64 greedy tokens all equal to edgetf's own"],
-        [[name, str(row["prompts"]), str(row["equal"])] for name, row in rows.items()],
+        ["", "prompts", "greedy tokens, 64 or up to the end of text", "prompts with all tokens as edgetf's own"],
+        [[name, str(row["prompts"]), f"{row['tokens']:,}", str(row["equal"])] for name, row in rows.items()],
     )
 
 

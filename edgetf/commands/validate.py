@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,21 +10,20 @@ from edgetf.commands.output import exit_code_of, print_json
 from edgetf.commands.reports import Reports
 from edgetf.core.artifact import Artifact, open_verified
 from edgetf.core.budget import overall, parse_budget, task_problems
-from edgetf.core.device import DeviceProfile, load_device
+from edgetf.core.device import load_device
 from edgetf.core.errors import ConfigError
 from edgetf.core.made import made_with
 from edgetf.core.task_names import CLASSIFICATION, LANGUAGE_MODELING, AnyTask
 from edgetf.report.pages import shown_rows, written_rows
 from edgetf.report.progress import Reporter
 from edgetf.report.table import console
-from edgetf.targets.target import Tick
+from edgetf.validation.attempt import OnDevice
 from edgetf.validation.language.settings import CONTEXTS, LanguageSettings
 from edgetf.validation.language.validate import validate_language
 from edgetf.validation.row import DeviceRow, Settings
 from edgetf.validation.validate import find_reference, validate
 
 Timing = tuple[int, int, list[int]]  # threads, samples, lengths
-OnDevice = Callable[[DeviceProfile, Tick], DeviceRow]
 
 
 def validate_command(

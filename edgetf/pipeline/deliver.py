@@ -20,7 +20,9 @@ from edgetf.core.progress import Report
 from edgetf.report.card import card
 from edgetf.report.cost import counted, variant_remarks
 from edgetf.stages.context import Context
+from edgetf.targets.target import Tick
 from edgetf.tasks import task_of
+from edgetf.validation.attempt import OnDevice
 from edgetf.validation.evaluation import Evaluation, write_evaluation
 from edgetf.validation.golden import deployable_model, runtime_logits
 from edgetf.validation.judge import judged
@@ -65,16 +67,11 @@ def deliver_variant(
     """A variant of the model that a stage of the kind `made_by` made, with its numbers on every device and its card."""
     started = time.monotonic()
     link(exported, out)
-    rows = []
-    for device in devices:
 
-        def tick(done: int, total: int, name: str = device.name) -> None:
-            report(done, total, f"rows on {name}")
+    def measure(device: DeviceProfile, tick: Tick) -> DeviceRow:
+        return validate(exported, device, reference, recipe.budget, settings, tick)
 
-        # the bounds on time say whether a second timing is worth it; rows are kept unjudged, as other bounds may change
-        rows.append(judged(validate(exported, device, reference, recipe.budget, settings, tick), {}))
-    measured = next((row for row in rows if row.how not in AWAY), None)
-    metrics = [Metric.from_json(record) for record in measured.metrics] if measured else []
+    rows, metrics = on_every(devices, "rows", measure, report)
     spec = _describe(out, exported, rows, metrics)
     spec = replace(spec, details={**spec.details, "reference": REFERENCE})
     seq_len = settings.seq_len or recipe.data.max_length
@@ -83,6 +80,24 @@ def deliver_variant(
     text = card(exported, [asdict(row) for row in rows], recipe.name, recipe.task, (own, teacher), said)
     (out / "README.md").write_text(text, encoding="utf-8")
     return spec, time.monotonic() - started
+
+
+def on_every(
+    devices: list[DeviceProfile], what: str, measure: OnDevice, report: Report
+) -> tuple[list[DeviceRow], list[Metric]]:
+    """A row of every device, and the metrics of the first that answered; `what` is counted while they do.
+
+    The bounds on time say whether a second timing is worth it; rows are kept unjudged, as other bounds may change.
+    """
+    rows = []
+    for device in devices:
+
+        def tick(done: int, total: int, name: str = device.name) -> None:
+            report(done, total, f"{what} on {name}")
+
+        rows.append(judged(measure(device, tick), {}))
+    measured = next((row for row in rows if row.how not in AWAY), None)
+    return rows, [Metric.from_json(record) for record in measured.metrics] if measured else []
 
 
 def _describe(out: Path, exported: Artifact, rows: list[DeviceRow], metrics: list[Metric]) -> Spec:

@@ -6,9 +6,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from edgetf.core.errors import ArtifactError, needs
+from edgetf.core.errors import ArtifactError
 from edgetf.predict.decode_bytes import Stored, Use
-from edgetf.predict.onnx_ops import type_bytes
+from edgetf.predict.onnx_ops import open_onnx, type_bytes
 
 
 def read_onnx(path: Path) -> tuple[dict[str, Stored], list[Use]]:
@@ -18,12 +18,7 @@ def read_onnx(path: Path) -> tuple[dict[str, Stored], list[Use]]:
         ArtifactError: it is not an ONNX file, or has no cache.
         DeviceError: onnx is not installed.
     """
-    with needs("compress"):
-        import onnx
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf's errors share no public base
-        raise ArtifactError(f"{path}: not an ONNX file, or cut ({' '.join(str(error).split())[:120]})") from None
+    model = open_onnx(path)
     if not any(value.name.startswith("past_key_values.") for value in model.graph.input):
         raise ArtifactError(f"{path}: it has no past_key_values, so that it does not write token by token")
     stored = {item.name: Stored(prod(item.dims) * type_bytes(item.data_type), _rows(item)) for item in _all(model)}

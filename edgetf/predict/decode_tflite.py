@@ -5,12 +5,11 @@ Source: the schema that ai-edge-litert ships (`schema_py_generated`).
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
-from edgetf.core.errors import ArtifactError, needs
+from edgetf.core.errors import ArtifactError
 from edgetf.predict.decode_bytes import Stored, Use
-from edgetf.predict.tflite_ops import Reader
+from edgetf.predict.tflite_ops import reading
 
 SIGNATURE = "decode"
 
@@ -22,13 +21,7 @@ def read_tflite(path: Path) -> tuple[dict[str, Stored], list[Use]]:
         ArtifactError: it is not a TFLite file, or cannot decode.
         DeviceError: ai-edge-litert is not installed.
     """
-    with needs("litert"):
-        from ai_edge_litert import schema_py_generated as schema
-    try:
-        content = path.read_bytes()
-        if content[4:8] != b"TFL3":
-            raise ArtifactError(f"{path}: not a TFLite file; make it again")
-        reader = Reader(schema, schema.Model.GetRootAs(content))
+    with reading(path) as reader:
         subgraph = reader.named(SIGNATURE)
         if subgraph is None:
             raise ArtifactError(f"{path}: it has no signature {SIGNATURE}, so that it does not write token by token")
@@ -47,7 +40,3 @@ def read_tflite(path: Path) -> tuple[dict[str, Stored], list[Use]]:
             names = tuple(constant.get(index, str(index)) for index in reads)
             uses.append(Use(reader.name(op), names, tuple(map(str, gives))))
         return stored, uses
-    except OSError as error:
-        raise ArtifactError(f"{path}: cannot be read ({error})") from None
-    except (struct.error, IndexError, TypeError, KeyError):  # what a cut table ends in
-        raise ArtifactError(f"{path}: not a TFLite file, or cut; make it again") from None

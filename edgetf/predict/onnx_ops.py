@@ -26,11 +26,11 @@ _FREE = frozenset(("Constant",))  # what is no work at all
 Known = dict[str, tuple[int, Shape | None]]  # element type as ONNX numbers it, and shape, by name
 
 
-def onnx_ops(path: Path, seq_len: int) -> list[Op]:
-    """Every operator of a file, in its order.
+def open_onnx(path: Path) -> Any:
+    """The model of a file, by types and shapes alone: external data stays where it is.
 
     Raises:
-        ArtifactError: it is not an ONNX file, or a shape in it depends on more than batch and length.
+        ArtifactError: it is not an ONNX file, cut, or empty.
         DeviceError: onnx is not installed.
     """
     with needs("compress"):
@@ -41,7 +41,18 @@ def onnx_ops(path: Path, seq_len: int) -> list[Op]:
         raise ArtifactError(f"{path}: not an ONNX file, or cut ({' '.join(str(error).split())[:120]})") from None
     if not model.graph.node:  # an empty file is read as an empty model
         raise ArtifactError(f"{path}: not an ONNX file, or cut; it holds no operator")
-    nodes = onnx.GraphProto(node=model.graph.node).node  # as they stand in the file
+    return model
+
+
+def onnx_ops(path: Path, seq_len: int) -> list[Op]:
+    """Every operator of a file, in its order.
+
+    Raises:
+        ArtifactError: it is not an ONNX file, or a shape in it depends on more than batch and length.
+        DeviceError: onnx is not installed.
+    """
+    model = open_onnx(path)
+    nodes = type(model.graph)(node=model.graph.node).node  # as they stand in the file
     constants: Known = {item.name: (item.data_type, tuple(item.dims)) for item in model.graph.initializer}
     _fix(model, seq_len)
     known = {**_inferred(path, model), **constants}

@@ -6,6 +6,8 @@ Source: the schema that ai-edge-litert ships (`schema_py_generated`); read in pl
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -26,15 +28,26 @@ def tflite_ops(path: Path, seq_len: int) -> tuple[int, list[Op]]:
         ArtifactError: it is not a TFLite file, or none that edgetf wrote.
         DeviceError: ai-edge-litert is not installed.
     """
+    with reading(path) as reader:
+        length, subgraph = reader.signature(path, seq_len)
+        return length, reader.ops(subgraph)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Reader]:
+    """The tables of a TFLite file; what a cut one raises while they are walked is an ArtifactError.
+
+    Raises:
+        ArtifactError: it is not a TFLite file, cut, or cannot be read.
+        DeviceError: ai-edge-litert is not installed.
+    """
     with needs("litert"):
         from ai_edge_litert import schema_py_generated as schema
     try:
         content = path.read_bytes()
         if content[4:8] != b"TFL3":
             raise ArtifactError(f"{path}: not a TFLite file; make it again")
-        reader = Reader(schema, schema.Model.GetRootAs(content))
-        length, subgraph = reader.signature(path, seq_len)
-        return length, reader.ops(subgraph)
+        yield Reader(schema, schema.Model.GetRootAs(content))
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error})") from None
     except (struct.error, IndexError, TypeError, KeyError):  # what a cut table ends in

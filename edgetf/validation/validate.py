@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +11,15 @@ import numpy as np
 
 from edgetf.core.artifact import Artifact, open_verified
 from edgetf.core.device import DeviceProfile
-from edgetf.core.errors import ArtifactError, DeviceError
+from edgetf.core.errors import ArtifactError
 from edgetf.core.metrics import Metric
 from edgetf.predict.forecast import forecast
 from edgetf.runtime.model import Model
-from edgetf.targets.target import Target, Tick, open_target
+from edgetf.targets.target import Target, Tick
+from edgetf.validation.attempt import attempt
 from edgetf.validation.evaluation import Evaluation, read_evaluation
 from edgetf.validation.fallback import fallback_problem
 from edgetf.validation.golden import GOLDEN, deployable_model, golden_of, runtime_logits, same_file_parity
-from edgetf.validation.judge import judged
 from edgetf.validation.latency import apart, measure_latency
 from edgetf.validation.row import DeviceRow, Settings
 
@@ -55,29 +52,15 @@ def validate(
     """
     model = deployable_model(artifact, device.runtime_of(artifact.spec.kind))  # type: ignore[arg-type]
     model = replace(model, provider=device.provider)
-    row = DeviceRow(device=device.name, threads=settings.threads)
-    unavailable = device.refuses(artifact.spec.kind, artifact.spec.scheme)  # type: ignore[arg-type]
-    try:
-        if unavailable is not None:
-            raise DeviceError(unavailable)
-        target = open_target(device)
-        row.how = target.how
-        row.measured_at, started = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
+
+    def measure(row: DeviceRow, target: Target) -> None:
         _measure(row, model, artifact, device, reference, budget, settings, target, tick)
-        row.seconds = round(time.monotonic() - started, 2)
-    except DeviceError as error:
-        row = DeviceRow(device=device.name, threads=settings.threads, how="not_measured")
-        row.why = [f"not measured: {error}"]
-        if unavailable is None:
-            _predict(row, artifact.model_path, device, settings.seq_len or model.max_length)
-    return judged(row, budget)
 
-
-def _predict(row: DeviceRow, path: Path, device: DeviceProfile, seq_len: int) -> None:
-    """What the device would take by its fit, if it has one."""
-    with suppress(ArtifactError, DeviceError):  # no fit, or no package to read the file with
-        found = forecast(path, device, seq_len, row.threads)
+    def predict(row: DeviceRow) -> None:
+        found = forecast(artifact.model_path, device, settings.seq_len or model.max_length, row.threads)
         row.how, row.seq_len, row.predicted = "predicted", found.graph.seq_len, found.to_json()
+
+    return attempt(artifact, device, settings.threads, budget, measure, predict)
 
 
 def _measure(

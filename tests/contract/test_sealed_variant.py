@@ -227,7 +227,7 @@ def judge(tmp_path: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch) -> J
     teacher, own = variant(tmp_path / "teacher-onnx-fp32", tokenizer), variant(tmp_path / "v", tokenizer)
 
     def judge(budget: dict[str, float], target: Timed) -> DeviceRow:
-        monkeypatch.setattr("edgetf.validation.validate.open_target", lambda device: target)
+        monkeypatch.setattr("edgetf.validation.attempt.open_target", lambda device: target)
         return validate(own, HOST, teacher, budget, replace(QUICK, samples=60))
 
     return judge

@@ -20,8 +20,8 @@ from edgetf.report.pages import written_rows
 from edgetf.runtime.decode.answers import answer
 from edgetf.runtime.decode.model import decoder_model
 from edgetf.targets.target import Answer, How, Request, Tick
+from edgetf.validation import attempt
 from edgetf.validation.judge import judged
-from edgetf.validation.language import validate as module
 from edgetf.validation.language.asking import Asker
 from edgetf.validation.language.evaluation import Exam, write_exam
 from edgetf.validation.language.settings import LanguageSettings
@@ -91,7 +91,7 @@ class Here:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> Here:
     target = Here()
-    monkeypatch.setattr(module, "open_target", lambda device: target)
+    monkeypatch.setattr(attempt, "open_target", lambda device: target)
     return target
 
 

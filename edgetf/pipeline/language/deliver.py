@@ -14,22 +14,21 @@ from edgetf.core.artifact import Artifact, Spec
 from edgetf.core.decoder import DecoderFacts
 from edgetf.core.device import DeviceProfile, load_device
 from edgetf.core.files import write_json
-from edgetf.core.metrics import Metric
 from edgetf.core.progress import Report
 from edgetf.data.corpus.blocks import pack
-from edgetf.pipeline.deliver import REFERENCE, ROWS, link
+from edgetf.pipeline.deliver import REFERENCE, ROWS, link, on_every
 from edgetf.report.language_card import language_card
 from edgetf.runtime.decode.model import decoder_model
 from edgetf.runtime.decode.text import UNFINISHED, TextCodec
 from edgetf.stages.language.context import LanguageContext
 from edgetf.targets.local import Local
-from edgetf.validation.judge import judged
+from edgetf.targets.target import Tick
 from edgetf.validation.language.asking import Asker
 from edgetf.validation.language.evaluation import Exam, Ids, write_exam
 from edgetf.validation.language.metrics import language_metrics, teacher_alone
 from edgetf.validation.language.settings import LanguageSettings
 from edgetf.validation.language.validate import validate_language
-from edgetf.validation.row import AWAY, DeviceRow
+from edgetf.validation.row import DeviceRow
 
 
 def deliver_reference(
@@ -73,21 +72,16 @@ def deliver_variant(
     """A variant of the model that a stage of the kind `made_by` made, with its numbers on every device and its card."""
     started = time.monotonic()
     link(exported, out)
-    rows: list[DeviceRow] = []
-    for device in devices:
 
-        def tick(done: int, total: int, name: str = device.name) -> None:
-            report(done, total, f"test tokens on {name}")
+    def measure(device: DeviceProfile, tick: Tick) -> DeviceRow:
+        return validate_language(exported, device, reference, recipe.budget, settings, tick)
 
-        # the bounds on time say whether a second timing is worth it; rows are kept unjudged, as other bounds may change
-        rows.append(judged(validate_language(exported, device, reference, recipe.budget, settings, tick), {}))
+    rows, metrics = on_every(devices, "test tokens", measure, report)
     write_json(out / ROWS, [asdict(row) for row in rows])
-    measured = next((row for row in rows if row.how not in AWAY), None)
-    metrics = tuple(Metric.from_json(record) for record in measured.metrics) if measured else ()
     text = language_card(exported, reference, rows, recipe.name, made_by)
     (out / "README.md").write_text(text, encoding="utf-8")
     details = {**exported.spec.details, "reference": REFERENCE}
-    return replace(exported.spec, metrics=metrics, details=details), time.monotonic() - started
+    return replace(exported.spec, metrics=tuple(metrics), details=details), time.monotonic() - started
 
 
 def exam_blocks(exported: Artifact, context: LanguageContext) -> Ids:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timezone
 from typing import Any
 
 from edgetf.core.artifact import Artifact
@@ -15,10 +13,10 @@ from edgetf.core.errors import ArtifactError, DeviceError
 from edgetf.predict.decode import forecast_decode
 from edgetf.predict.decode_bytes import TokenCost, token_cost
 from edgetf.runtime.decode.model import DecoderModel, decoder_model
-from edgetf.targets.target import Tick, open_target
+from edgetf.targets.target import Target, Tick
+from edgetf.validation.attempt import attempt
 from edgetf.validation.emulated import take_counts
 from edgetf.validation.fallback import fallback_problem
-from edgetf.validation.judge import judged
 from edgetf.validation.language.asking import Asker
 from edgetf.validation.language.decoding import measure_decoding
 from edgetf.validation.language.evaluation import read_exam
@@ -44,33 +42,20 @@ def validate_language(
     Raises:
         ArtifactError, DeviceError, ParityError: the file cannot be opened or run at all.
     """
-    kind, scheme = artifact.spec.kind, artifact.spec.scheme
-    model = replace(decoder_model(artifact, device.runtime_of(kind)), provider=device.provider)  # type: ignore[arg-type]
+    runtime = device.runtime_of(artifact.spec.kind)  # type: ignore[arg-type]
+    model = replace(decoder_model(artifact, runtime), provider=device.provider)
     contexts = fitting_contexts(settings.contexts, model.decoder.max_length)
-    row = DeviceRow(device=device.name, threads=settings.threads)
-    unavailable = device.refuses(kind, scheme)  # type: ignore[arg-type]
-    try:
-        if unavailable is not None:
-            raise DeviceError(unavailable)
-        target = open_target(device)
-        row.how = target.how
-        row.measured_at, started = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
+
+    def measure(row: DeviceRow, target: Target) -> None:
         asker = Asker(target, model, settings.threads, tick)
         _measure(row, asker, artifact, device, reference, budget, (contexts, settings.samples))
-        row.seconds = round(time.monotonic() - started, 2)
-    except DeviceError as error:
-        row = DeviceRow(device=device.name, threads=settings.threads, how="not_measured")
-        row.why = [f"not measured: {error}"]
-        if unavailable is None:
-            _predict(row, artifact, model, device, contexts[len(contexts) // 2])
-    return judged(row, budget)
 
-
-def _predict(row: DeviceRow, artifact: Artifact, model: DecoderModel, device: DeviceProfile, context: int) -> None:
-    """What the device would write, if anything is known of decoders there."""
-    with suppress(ArtifactError, DeviceError):  # nothing known, or no package to read the file with
+    def predict(row: DeviceRow) -> None:
+        context = contexts[len(contexts) // 2]
         found = forecast_decode(artifact.model_path, model.decoder, device, context)
         row.how, row.seq_len, row.predicted = "predicted", context, found.to_json()
+
+    return attempt(artifact, device, settings.threads, budget, measure, predict)
 
 
 def _measure(
