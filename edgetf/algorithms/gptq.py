@@ -53,9 +53,14 @@ def gptq_blocks(weight: NDArray[np.float32], hessian: NDArray[np.float32], bits:
 
 
 def inverse_root(hessian: NDArray[np.float32]) -> NDArray[np.float32]:
-    """U (K, K), upper triangular with Uᵀ U = (H + damping)^-1; an input that never comes counts as independent."""
-    damped = np.array(hessian, dtype=np.float64)
-    idle = np.diag(damped) == 0
-    damped[idle, idle] = 1.0
-    np.fill_diagonal(damped, np.diag(damped) + DAMPING * np.diag(damped).mean())
-    return np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
+    """U (K, K), upper triangular with Uᵀ U = (H + damping)^-1."""
+    return np.linalg.cholesky(np.linalg.inv(damped(hessian))).T.astype(np.float32)
+
+
+def damped(hessian: NDArray[np.float32]) -> NDArray[np.float64]:
+    """H + damping, (K, K); an input that never comes counts as independent."""
+    found = np.array(hessian, dtype=np.float64)
+    idle = np.diag(found) == 0
+    found[idle, idle] = 1.0
+    np.fill_diagonal(found, np.diag(found) + DAMPING * np.diag(found).mean())
+    return found

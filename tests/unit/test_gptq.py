@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgetf.algorithms.block_codes import BlockCodes, encode_blocks
+from edgetf.algorithms.block_descent import descend
 from edgetf.algorithms.gptq import gptq_blocks, inverse_root
 
 RNG = np.random.default_rng(0)
@@ -28,6 +29,26 @@ def test_a_product_changes_less_than_by_rounding(width: int) -> None:
     moments = x.T @ x
     rounded, made_up = encode_blocks(weight, 4, 32), gptq_blocks(weight, moments, 4, 32)
     assert lost(made_up, weight, x) < 0.6 * lost(rounded, weight, x)
+
+
+@pytest.mark.parametrize(("width", "bits"), [(64, 4), (50, 4), (64, 8)])
+def test_descent_goes_on_from_there(width: int, bits: int) -> None:
+    x, weight = inputs(width=width), RNG.normal(size=(300, width)).astype(np.float32)
+    moments = x.T @ x
+    made_up = gptq_blocks(weight, moments, bits, 32)
+    better = descend(made_up, weight, moments)
+    assert lost(better, weight, x) < 0.97 * lost(made_up, weight, x)
+    assert (better.codes.max() < 1 << bits) and (better.zeros == made_up.zeros).all()
+    filler = better.codes.reshape(300, -1)[:, width:]
+    assert (filler == np.repeat(better.zeros, 32, axis=1)[:, width:]).all()  # stands for 0
+
+
+def test_descent_leaves_zeros_and_what_is_exact_alone() -> None:
+    weight = np.zeros((2, 64), np.float32)
+    weight[1, :32] = np.arange(-8, 24)[:32] % 16 - 8
+    x = inputs()
+    found = descend(gptq_blocks(weight, x.T @ x, 4, 32), weight, x.T @ x)
+    np.testing.assert_allclose(found.weights(), weight, atol=1e-5)
 
 
 def test_weights_whose_inputs_matter_are_kept_better() -> None:

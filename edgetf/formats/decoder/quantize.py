@@ -5,7 +5,7 @@
 | `w8`, `w4` | MatMulNBits, blocks of 32 with a scale each | GatherBlockQuantized, of the same codes where tied |
 | `w8a8_dynamic` | MatMulInteger, a scale per output; activations scaled for each input | int8 rows with a scale each |
 
-Codes are chosen by `edgetf.algorithms.block_codes`, those of w4 by `edgetf.algorithms.gptq` where texts are given;
+Codes are chosen by `edgetf.algorithms.block_codes`, those of w4 by `gptq` and `block_descent` where texts are given;
 `accuracy_level` 4 lets the kernels round activations to 8 bits.
 """
 
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetf.algorithms.block_codes import BlockCodes, encode_blocks
+from edgetf.algorithms.block_descent import descend
 from edgetf.algorithms.gptq import gptq_blocks
 from edgetf.core.decoder import DecoderFacts
 from edgetf.core.errors import ParityError, needs
@@ -115,11 +116,7 @@ def _blocks(model: Any, reads: list[Read], bits: Mapping[str, int], moments: Map
             weight = numpy_helper.to_array(constants[read.weight])
             weight = weight if read.rows_out else weight.T
             moment = None if read.weight in tables else moments.get(read.node.input[0])
-            coded[read.weight] = (
-                encode_blocks(weight, bits[read.weight], GROUP)
-                if moment is None
-                else gptq_blocks(weight, moment, bits[read.weight], GROUP)
-            )
+            coded[read.weight] = _coded(weight, bits[read.weight], moment)
     multiplied = {read.weight for read in reads if read.kind == "product"}
     by_output = {read.node.output[0]: read for read in reads}
     gone = {read.turned.output[0] for read in reads if read.turned is not None}
@@ -147,6 +144,13 @@ def _blocks(model: Any, reads: list[Read], bits: Mapping[str, int], moments: Map
     if MICROSOFT not in {item.domain for item in model.opset_import}:
         model.opset_import.add(domain=MICROSOFT, version=1)
     return model
+
+
+def _coded(weight: NDArray[np.float32], bits: int, moments: NDArray[np.float32] | None) -> BlockCodes:
+    """The codes of a weight (N, K), which make up for one another's errors where its inputs' moments are known."""
+    if moments is None:
+        return encode_blocks(weight, bits, GROUP)
+    return descend(gptq_blocks(weight, moments, bits, GROUP), weight, moments)
 
 
 def _product(read: Read, codes: BlockCodes) -> Any:
