@@ -146,7 +146,7 @@ class LanguageQuantizeConfig(Strict):
         Field(
             ge=0, description="ONNX w4: of training documents, on which codes make up for one another's errors; 0: none"
         ),
-    ] = 16_384
+    ] = 65_536
 
     @model_validator(mode="after")
     def _known_for_decoders(self) -> LanguageQuantizeConfig:
