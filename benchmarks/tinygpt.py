@@ -3,9 +3,9 @@
     python benchmarks/tinygpt.py                    everything that is not in the results yet
     python benchmarks/tinygpt.py speed streaming    some sections, measured anew
 
-Sections: recipe, distilled, genai, streaming, gemma, speed. `recipe` runs `edgetf compress recipe=tinygpt`, `gemma`
-makes the files of Gemma 3 270M with a pruned vocabulary; the others use what these two made, which stands under the
-cache folder. Each section is written to benchmarks/results/tinygpt.json when it is done, the tables to tinygpt.md.
+Sections: recipe, distilled, genai, streaming, gemma, speed, recovered. `recipe` runs `edgetf compress recipe=tinygpt`,
+`gemma` makes the files of Gemma 3 270M with a pruned vocabulary; the next four use what these two made, which stands
+under the cache folder. `recovered` is recipe `tinygpt_gemma`, whose training takes over an hour. Each section is written to benchmarks/results/tinygpt.json when it is done, the tables to tinygpt.md.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from parts.sections import run_sections
 from parts.tinygpt_distilled import distilled
 from parts.tinygpt_files import genai, streaming
-from parts.tinygpt_run import gemma, recipe
+from parts.tinygpt_run import gemma, recipe, recovered
 from parts.tinygpt_speed import speed
 from parts.tinygpt_tables import markdown
 
@@ -29,6 +29,7 @@ SECTIONS = {
     "streaming": streaming,
     "gemma": gemma,
     "speed": speed,
+    "recovered": recovered,
 }
 
 

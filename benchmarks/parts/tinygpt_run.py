@@ -44,6 +44,11 @@ def gemma() -> Tree:
     return summary(compress(GEMMA, "prune=null", recipe="tinygpt_gemma"))
 
 
+def recovered() -> Tree:
+    """The whole recipe tinygpt_gemma: pruned, and recovered in one thread."""
+    return summary(compress(GEMMA.with_name("tinygpt-gemma-recovered"), "prune.threads=1", recipe="tinygpt_gemma"))
+
+
 def summary(report: Tree) -> Tree:
     """What the tables need of a report."""
     teacher = report["teacher"]

@@ -18,6 +18,7 @@ def markdown(results: Tree) -> str:
         "genai": _genai,
         "streaming": _streaming,
         "gemma": _run,
+        "recovered": _run,
         "speed": _speed,
     }
     titles = {
@@ -26,6 +27,7 @@ def markdown(results: Tree) -> str:
         "genai": "The same files in onnxruntime-genai",
         "streaming": "20,000 tokens through a window of 512",
         "gemma": "Gemma 3 270M, 16,384 of its tokens, nothing trained",
+        "recovered": "The recipe `tinygpt_gemma`",
         "speed": "A decode step beside transformers",
     }
     lines = ["# Language models", ""]
