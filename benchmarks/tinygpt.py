@@ -4,8 +4,9 @@
     python benchmarks/tinygpt.py speed streaming    some sections, measured anew
 
 Sections: recipe, distilled, genai, streaming, gemma, speed, recovered. `recipe` runs `edgetf compress recipe=tinygpt`,
-`gemma` makes the files of Gemma 3 270M with a pruned vocabulary; the next four use what these two made, which stands
-under the cache folder. `recovered` is recipe `tinygpt_gemma`, whose training takes over an hour. Each section is written to benchmarks/results/tinygpt.json when it is done, the tables to tinygpt.md.
+`gemma` makes the files of Gemma 3 270M with a pruned vocabulary; distilled, genai, streaming and speed use what these
+two made, which stands under the cache folder. `recovered` is recipe `tinygpt_gemma`, whose training takes over an hour.
+Each section is written to benchmarks/results/tinygpt.json when it is done, the tables to tinygpt.md.
 """
 
 from __future__ import annotations
