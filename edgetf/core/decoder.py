@@ -15,8 +15,8 @@ class DecoderFacts:
     """One decoder. Every layer has the same heads; keys and values of the cache are (B, KV, T, D).
 
     `thetas` holds the RoPE base of every layer, and is empty where positions are learned (GPT-2): then cached keys
-    cannot be turned to other positions. `rope_scaling` divides positions (1.0: none); `windows` holds the sliding
-    window of every layer, None for one that sees all.
+    cannot be turned to other positions. `rope_scaling` divides positions (1.0: none), `rope_factors` those of every
+    pair of channels (empty: none); `windows` holds the sliding window of every layer, None for one that sees all.
     """
 
     num_hidden_layers: int
@@ -29,6 +29,7 @@ class DecoderFacts:
     positions: Literal["rope", "learned"] = "rope"
     thetas: tuple[float, ...] = ()
     rope_scaling: tuple[float, ...] = ()  # of every layer; positions are divided by it
+    rope_factors: tuple[float, ...] = ()  # of every pair of D / 2, in all layers: Llama 3.1
     windows: tuple[int | None, ...] = ()
     bos_id: int | None = None  # put before every text, where the model was trained so
     eos_ids: tuple[int, ...] = ()

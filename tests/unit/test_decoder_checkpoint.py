@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from tiny_decoders import FAMILIES, decoder_folder, tiny_decoder, tiny_tokenizer
+from tiny_decoders import FAMILIES, LLAMA_3, decoder_folder, tiny_decoder, tiny_tokenizer
 
 from edgetf.config.language.models import LikeTeacher, LlamaShape, TinyGpt
 from edgetf.core.decoder import DecoderFacts
 from edgetf.core.errors import ArtifactError, ConfigError
+from edgetf.core.rope import frequencies
 from edgetf.models.decoders.checkpoint import load_decoder, save_decoder
 from edgetf.models.decoders.facts import decoder_facts
 from edgetf.models.decoders.students import build_student, llama
@@ -58,25 +60,34 @@ def test_facts_of_gemma_3_tell_local_layers_from_global_ones(tmp_path: Path) -> 
 def test_the_facts_turn_positions_as_the_model_does(family: str, tmp_path: Path) -> None:
     folder = decoder_folder(tmp_path, family)
     facts = decoder_facts(folder)
-    turns = {
-        (base ** (-torch.arange(0, facts.head_dim, 2) / facts.head_dim) / divisor).numpy().round(6).tobytes()
-        for base, divisor in zip(facts.thetas, facts.rope_scaling, strict=True)
-    }
-    held = {
-        tensor.numpy().round(6).tobytes()
+    turns = {frequencies(facts, layer, np.float32).round(6).tobytes() for layer in range(facts.num_hidden_layers)}
+    assert turns == {speeds.round(6).tobytes() for speeds in held_frequencies(folder)}
+
+
+def held_frequencies(folder: Path) -> list[np.ndarray]:
+    """How fast the model in a folder turns its pairs, by transformers."""
+    return [
+        tensor.numpy()
         for name, tensor in load_decoder(folder).named_buffers()
         if name.endswith("inv_freq") and "original" not in name
-    }
-    assert turns == held
+    ]
 
 
-def test_facts_of_a_decoder_without_one_base_hold_none(tmp_path: Path) -> None:
-    scaling = {
-        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 16,
-    }  # fmt: skip
+@pytest.mark.parametrize(("trained", "factor"), [(16, 8.0), (64, 32.0), (4096, 8.0)])
+def test_pairs_are_slowed_as_in_llama_3(trained: int, factor: float, tmp_path: Path) -> None:
+    scaling = {**LLAMA_3, "factor": factor, "original_max_position_embeddings": trained}
+    folder = decoder_folder(tmp_path, "llama", rope_scaling=scaling, head_dim=32, max_position_embeddings=8192)
+    facts = decoder_facts(folder)
+    assert (len(facts.rope_factors), min(facts.rope_factors) >= 1) == (16, True)
+    (held,) = held_frequencies(folder)
+    np.testing.assert_allclose(frequencies(facts, 1, np.float32), held, rtol=1e-6)
+    assert max(facts.rope_factors) > 1 or trained == 4096
+
+
+def test_facts_of_a_decoder_that_is_scaled_by_another_rule_hold_no_base(tmp_path: Path) -> None:
+    scaling = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
     facts = decoder_facts(decoder_folder(tmp_path, "llama", rope_scaling=scaling))
-    assert (facts.positions, facts.thetas, facts.rope_scaling) == ("rope", (), ())
+    assert (facts.positions, facts.thetas, facts.rope_scaling, facts.rope_factors) == ("rope", (), (), ())
 
 
 def test_a_folder_of_transformers_5_keeps_its_base(tmp_path: Path) -> None:

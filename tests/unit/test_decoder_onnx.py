@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from tiny_decoders import FAMILIES, tiny_decoder
+from tiny_decoders import FAMILIES, LLAMA_3, tiny_decoder
 
 from edgetf.config.language.stages import LanguageExportConfig
 from edgetf.core.decoder import DecoderFacts
@@ -56,6 +56,16 @@ def test_every_family_computes_torchs_logits_at_once_and_token_by_token(family: 
         logits, cache = session.run(part, cache)
         parts.append(logits)
     np.testing.assert_allclose(np.concatenate(parts), wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_llama_3_turns_its_positions_in_the_fused_graph(tmp_path: Path) -> None:
+    model = tiny_decoder("llama", head_dim=16, rope_scaling=LLAMA_3)
+    facts = facts_of(model, tmp_path)
+    assert written(model, facts, tmp_path).graph == "fused"
+    session, wanted = open_decoder(tmp_path, "model.onnx", facts, "ort", 1), torch_logits(model)
+    np.testing.assert_allclose(session.run(IDS, session.start())[0], wanted, atol=1e-4 * np.abs(wanted).max())
+    plain = torch_logits(tiny_decoder("llama", head_dim=16))
+    assert np.abs(plain - wanted).max() > 1e-2 * np.abs(wanted).max()  # the rule does something
 
 
 def test_a_fused_file_holds_every_weight_once_and_no_table_of_positions(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from tiny_decoder import FACTS, LEARNED, POSITIONS, exported, fake, text_ids
 
 from edgetf.core.errors import ArtifactError, DeviceError, ParityError
+from edgetf.core.rope import frequencies
 from edgetf.runtime.decode.cache import turned
 from edgetf.runtime.decode.generate import generate
 from edgetf.runtime.decode.load import open_decoder
@@ -140,9 +141,10 @@ def test_a_model_of_one_layer_goes_on_as_if_it_had_read_the_kept_tokens_alone(se
 
 def test_turns_are_exact_far_from_the_beginning() -> None:
     keys = np.random.default_rng(0).normal(size=(2, 1, 64)).astype(np.float32)
-    there = turned(keys, np.array([1_000_000]), 10000.0)
-    back = turned(there, np.array([-999_999]), 10000.0)
-    np.testing.assert_allclose(back, turned(keys, np.array([1]), 10000.0), atol=1e-6)
+    speeds = frequencies(replace(FACTS, head_dim=64), 0)
+    there = turned(keys, np.array([1_000_000]), speeds)
+    back = turned(there, np.array([-999_999]), speeds)
+    np.testing.assert_allclose(back, turned(keys, np.array([1]), speeds), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["fake learned", "gpt2"])

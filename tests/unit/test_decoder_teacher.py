@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_decoders import SENTENCES, decoder_folder, language_context, tiny_decoder
+from tiny_decoders import LLAMA_3, SENTENCES, decoder_folder, language_context, tiny_decoder
 
 from edgetf.core.decoder import DecoderFacts
 from edgetf.core.errors import ArtifactError, ConfigError, DeviceError
+from edgetf.core.rope import llama3_factors
 from edgetf.models.decoders.checkpoint import load_decoder
-from edgetf.models.decoders.gguf import convert_gguf, find_gguf, gguf_shape
+from edgetf.models.decoders.configs import older_form
+from edgetf.models.decoders.gguf import convert_gguf, find_gguf, gguf_shape, gguf_size
 from edgetf.models.decoders.gguf_tokenizer import CONTROL, NORMAL, USER, merges_of, write_tokenizer
 from edgetf.models.decoders.shapes import shape_of
 from edgetf.stages.language import teacher
@@ -94,6 +96,14 @@ NAMES = {
 }  # fmt: skip
 
 
+FIELDS = {
+    "model": "add_tokenizer_model", "pre": "add_tokenizer_pre", "tokens": "add_token_list",
+    "merges": "add_token_merges", "scores": "add_token_scores", "token_type": "add_token_types",
+    "unknown_token_id": "add_unk_token_id", "padding_token_id": "add_pad_token_id",
+    "add_bos_token": "add_add_bos_token", "add_space_prefix": "add_add_space_prefix",
+}  # fmt: skip
+
+
 def gguf_fields() -> dict[str, Any]:
     """The fields of a SentencePiece BPE tokenizer: specials, a run of spaces, all bytes, then pieces by rank."""
     tokens = [*SPECIALS, "  ", *(f"<0x{byte:02X}>" for byte in range(256)), *dict.fromkeys(PIECES)]
@@ -106,8 +116,10 @@ def gguf_fields() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write_gguf(path: Path, model: Any, fields: dict[str, Any], architecture: str = "gemma3") -> None:
-    """A Gemma 3 as llama.cpp writes it: other names, norms with one added, float32."""
+def write_gguf(
+    path: Path, model: Any, fields: dict[str, Any], architecture: str = "gemma3", **tensors: np.ndarray
+) -> None:
+    """A model as llama.cpp writes it: other names, Gemma's norms with one added, Llama's pairs side by side."""
     import gguf
 
     config = model.config
@@ -120,22 +132,27 @@ def write_gguf(path: Path, model: Any, fields: dict[str, Any], architecture: str
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_key_length(config.head_dim)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_sliding_window(config.sliding_window)
-    writer.add_rope_freq_base(1_000_000.0)
-    writer.add_tokenizer_model(fields["model"])
-    writer.add_token_list(fields["tokens"])
-    writer.add_token_scores(fields["scores"])
-    writer.add_token_types(fields["token_type"])
-    writer.add_bos_token_id(fields["bos_token_id"])
-    writer.add_eos_token_id(fields["eos_token_id"])
-    writer.add_unk_token_id(fields["unknown_token_id"])
-    writer.add_pad_token_id(fields["padding_token_id"])
-    writer.add_add_bos_token(fields["add_bos_token"])
-    writer.add_add_space_prefix(fields["add_space_prefix"])
+    writer.add_rope_freq_base(older_form(config.to_dict())["rope_theta"])
+    llama = architecture == "llama"
+    if llama:
+        writer.add_rope_dimension_count(config.head_dim)
+        writer.add_vocab_size(config.vocab_size)
+    else:
+        writer.add_sliding_window(config.sliding_window)
+    for field, value in fields.items():
+        getattr(writer, FIELDS.get(field, f"add_{field}"))(value)
+    names = NAMES | ({"post_attention_layernorm": "ffn_norm"} if llama else {})
     for path, tensor in model.state_dict().items():
-        if path != "lm_head.weight":
-            name = functools.reduce(lambda name, pair: name.replace(*pair), NAMES.items(), path)
-            writer.add_tensor(name, (tensor + 1 if "norm" in name else tensor).numpy().astype(np.float32))
+        if path == "lm_head.weight":
+            continue
+        name = functools.reduce(lambda name, pair: name.replace(*pair), names.items(), path)
+        heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}.get(name.split(".")[-2])
+        values = (tensor + (1 if "norm" in name and not llama else 0)).numpy()
+        if llama and heads:
+            values = values.reshape(heads, 2, -1, values.shape[1]).swapaxes(1, 2).reshape(values.shape)
+        writer.add_tensor(name, values.astype(np.float32))
+    for name, values in tensors.items():
+        writer.add_tensor(f"{name}.weight", values.astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -165,6 +182,38 @@ def test_a_gguf_file_holds_the_same_model_and_tokenizer(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
+
+
+def byte_level_fields(folder: Path) -> dict[str, Any]:
+    """The fields of the tiny byte-level tokenizer, which is written to the folder."""
+    from tiny_decoders import tiny_tokenizer
+
+    tiny_tokenizer(folder)
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
+    return {
+        "model": "gpt2", "pre": "gpt-2", "tokens": tokens, "token_type": [CONTROL] + [NORMAL] * (len(tokens) - 1),
+        "merges": [" ".join(merge) for merge in model["merges"]], "eos_token_id": 0, "bos_token_id": 0,
+    }  # fmt: skip
+
+
+def test_a_llama_3_of_a_gguf_file_turns_its_positions_as_it_was_trained(tmp_path: Path) -> None:
+    fields = byte_level_fields(tmp_path / "source")
+    scaling = {**LLAMA_3, "factor": 32.0, "original_max_position_embeddings": 8192}
+    model = tiny_decoder(
+        "llama", vocab_size=len(fields["tokens"]), rope_scaling=scaling, rope_theta=500_000.0, head_dim=32,
+        max_position_embeddings=16_384,
+    )  # fmt: skip
+    factors = np.array(llama3_factors(500_000.0, 32, 32.0, 1.0, 4.0, 8192))
+    write_gguf(tmp_path / "tiny.gguf", model, fields, "llama", rope_freqs=factors)
+    assert gguf_size(tmp_path / "tiny.gguf").params == sum(tensor.numel() for tensor in model.parameters())
+    spec, _ = teacher.run(language_context(str(tmp_path / "tiny.gguf")), tmp_path / "out")
+    far = torch.arange(900)[None] * 7 % len(fields["tokens"])
+    torch.testing.assert_close(load_decoder(tmp_path / "out")(far).logits, model(far).logits)
+    np.testing.assert_allclose(spec.details["decoder"]["rope_factors"], factors)
+    write_gguf(tmp_path / "tiny.gguf", model, fields, "llama", rope_freqs=np.linspace(1, 9, 16))
+    with pytest.raises(ArtifactError, match="got scaled positions, of which only Llama 3.1's are known here"):
+        convert_gguf(tmp_path / "tiny.gguf", tmp_path / "other")
 
 
 @pytest.mark.parametrize(
@@ -202,17 +251,11 @@ def test_the_tokenizer_of_a_gguf_file_joins_by_score_and_writes_the_rest_as_byte
 
 
 def test_a_byte_level_tokenizer_of_a_gguf_file_reads_as_the_one_it_was_made_of(tmp_path: Path) -> None:
-    from tiny_decoders import END, tiny_tokenizer
+    from tiny_decoders import END
     from tokenizers import Tokenizer
 
-    tiny_tokenizer(tmp_path / "source")
+    fields = byte_level_fields(tmp_path / "source")
     wanted = Tokenizer.from_file(str(tmp_path / "source" / "tokenizer.json"))
-    model = json.loads(wanted.to_str())["model"]
-    tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
-    fields = {
-        "model": "gpt2", "pre": "gpt-2", "tokens": tokens, "token_type": [CONTROL] + [NORMAL] * (len(tokens) - 1),
-        "merges": [" ".join(merge) for merge in model["merges"]], "eos_token_id": 0, "bos_token_id": 0,
-    }  # fmt: skip
     write_tokenizer(fields, tmp_path)
     found = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     for text in (*SENTENCES[:5], f"don't 123  é{END}the"):

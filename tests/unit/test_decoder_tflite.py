@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tiny_decoder import text_ids
-from tiny_decoders import decoder_folder
+from tiny_decoders import LLAMA_3, decoder_folder
 
 from edgetf.core.decoder import DecoderFacts
 from edgetf.core.errors import ArtifactError, DeviceError, ParityError
@@ -217,7 +217,7 @@ def test_a_file_of_another_kind_is_refused_by_name(llama: Made, tmp_path: Path) 
         open_decoder(llama.folder, "fp32.tflite", llama.facts, "litert", 1, "NNAPI")
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gemma", "gemma3_text"])
+@pytest.mark.parametrize("family", ["llama", "llama 3", "qwen2", "qwen3", "gemma", "gemma3_text"])
 def test_the_graph_computes_what_transformers_computes(family: str, tmp_path: Path) -> None:
     import torch
 
@@ -225,7 +225,8 @@ def test_the_graph_computes_what_transformers_computes(family: str, tmp_path: Pa
     from edgetf.models.decoders.checkpoint import load_decoder
     from edgetf.models.decoders.facts import decoder_facts
 
-    folder = decoder_folder(tmp_path / family, family)
+    changes = {"rope_scaling": LLAMA_3} if family == "llama 3" else {}
+    folder = decoder_folder(tmp_path / family, family.split()[0], **changes)
     model, ids = load_decoder(folder), torch.from_numpy(text_ids(40))[None].int()
     graph = CachedDecoder(model, decoder_facts(folder), context=64)
     held, rows = graph.sample(1), []

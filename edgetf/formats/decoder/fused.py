@@ -5,7 +5,7 @@ Attention with its cache, rotation and head norms is one operator (GroupQueryAtt
 (FusedMatMul). The tables of rotation are written as arithmetic on constants, which the runtime does when it opens the
 file, so that a long context costs no bytes in it.
 
-    angle(position p, pair i of D/2) = p / scaling * theta^(-2i / D)
+    angle(position p, pair i of D/2) = p f_i, by edgetf.core.rope
 
 Su et al. 2021, RoFormer; operators: docs/ContribOperators.md of microsoft/onnxruntime.
 """
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetf.core.decoder import DecoderFacts
+from edgetf.core.rope import frequencies
 from edgetf.formats.decoder.blocks import Block, Blocks, Linear, Norm, read_blocks
 from edgetf.formats.decoder.graph import MICROSOFT, Graph
 from edgetf.formats.decoder.names import IDS, LOGITS, MASK, PARTS, past_names, present_names
@@ -90,8 +91,7 @@ def _rotation(graph: Graph, facts: DecoderFacts, index: int, context: int) -> tu
     scaling = facts.rope_scaling[index] if facts.rope_scaling else 1.0
     stem = f"rotation_{theta:g}_{scaling:g}"
     if f"{stem}_frequencies" not in graph.constants:
-        pairs = np.arange(0, facts.head_dim, 2, dtype=np.int64).astype(np.float32) / np.float32(facts.head_dim)
-        frequencies = (np.float32(1.0) / np.float32(theta) ** pairs / np.float32(scaling)).astype(np.float32)
+        speeds = frequencies(facts, index, np.float32)  # as transformers works them out
         bounds = [
             graph.constant(name, np.float32(value))
             for name, value in (("first_position", 0), ("context", context), ("position_step", 1))
@@ -100,7 +100,7 @@ def _rotation(graph: Graph, facts: DecoderFacts, index: int, context: int) -> tu
         column = graph.op(
             "Unsqueeze", [positions, graph.constant("one", np.array([1], np.int64))], f"{stem}_positions_column"
         )
-        angles = graph.op("Mul", [column, graph.constant(f"{stem}_frequencies", frequencies[None])], f"{stem}_angles")
+        angles = graph.op("Mul", [column, graph.constant(f"{stem}_frequencies", speeds[None])], f"{stem}_angles")
         graph.op("Cos", [angles], f"{stem}_cos")
         graph.op("Sin", [angles], f"{stem}_sin")
     return f"{stem}_cos", f"{stem}_sin"

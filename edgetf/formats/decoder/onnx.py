@@ -65,7 +65,7 @@ def write_onnx(
 def _why_not_turned(facts: DecoderFacts) -> str | None:
     """Why the operator cannot turn the positions of this model, or None."""
     if not facts.thetas:
-        return "its positions are not turned by one base"
+        return "its positions are scaled by a rule that is not known here"
     if facts.head_dim % _HEADS_OF:
         return f"its heads are {facts.head_dim} wide, and the operator takes multiples of {_HEADS_OF}"
     return None

@@ -21,11 +21,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgetf.core.decoder import DecoderFacts
 from edgetf.core.errors import ParityError
+from edgetf.core.rope import frequencies
 from edgetf.runtime.decode.litert import KEYS, VALUES
 
 FAMILIES = ("llama", "qwen2", "qwen3", "gemma", "gemma3_text")
@@ -37,7 +40,7 @@ class CachedDecoder(nn.Module):
     """Ids (1, T) and their positions (T,), int32, and the cache, to logits (1, T, V) and the cache that holds them.
 
     Raises:
-        ParityError: a family whose forward pass is not written here, or positions that are not turned by one base.
+        ParityError: a family whose forward pass is not written here, or positions that are turned by an unknown rule.
     """
 
     def __init__(self, model: Any, facts: DecoderFacts, context: int) -> None:
@@ -46,7 +49,7 @@ class CachedDecoder(nn.Module):
         if kind not in FAMILIES:
             raise ParityError(f"export: got {kind}, allowed for tflite: {', '.join(FAMILIES)}; export it to onnx")
         if len(facts.thetas) != facts.num_hidden_layers:
-            raise ParityError("export: got positions scaled one by one, allowed for tflite: RoPE; export it to onnx")
+            raise ParityError("export: got an unknown scaling of positions, which tflite cannot have; use onnx")
         self.model, self.facts, self.context = model, facts, context
         gemma = kind.startswith("gemma")
         self._scale = facts.hidden_size**0.5 if gemma else 1.0
@@ -66,7 +69,7 @@ class CachedDecoder(nn.Module):
         for number, layer in enumerate(inner.layers):
             turn, window = self._turn_of(number), self._window_of(number)
             if turn not in turns:
-                turns[turn] = _turns(positions, *turn, self.facts.head_dim)
+                turns[turn] = _turns(positions, frequencies(self.facts, number, np.float32))
             if window not in masks:
                 masks[window] = self._mask(positions, window)
             keys, values = key_name(number), value_name(number)
@@ -175,10 +178,9 @@ def _norm(norm: Any, states: Tensor, shift: float) -> Tensor:
     return states * scale * rate
 
 
-def _turns(positions: Tensor, theta: float, divisor: float, width: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (1, T, 1, D / 2) of the angles by which RoPE turns."""
-    rates = 1.0 / (theta ** (torch.arange(0, width, 2, dtype=torch.float32) / width)) / divisor
-    angles = (positions[:, None] * rates[None, :])[None, :, None, :]
+def _turns(positions: Tensor, speeds: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (1, T, 1, D / 2) of the angles by which RoPE turns, at the frequencies of its pairs."""
+    angles = (positions[:, None] * torch.from_numpy(speeds)[None, :])[None, :, None, :]
     return torch.cos(angles), torch.sin(angles)
 
 

@@ -1,18 +1,19 @@
 """What a runtime must know of a decoder, read from its folder: heads, positions, windows and special tokens.
 
 Gemma 3 turns positions by two bases: its local layers, which see a sliding window, by a small one without scaling, and
-every sixth layer, which sees all, by a large one. Layers whose frequencies are scaled one by one (Llama 3.1, YaRN) have
-no single base: their facts hold no `thetas`, so that nobody turns their cached keys wrongly.
+every sixth layer, which sees all, by a large one. Llama 3.1 slows some pairs of channels. Other rules (YaRN) are not
+known here: their facts hold no `thetas`, so that nobody turns their cached keys wrongly.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgetf.core.decoder import DecoderFacts
 from edgetf.core.errors import needs
 from edgetf.core.files import read_json
+from edgetf.core.rope import llama3_factors
 from edgetf.models.decoders.checkpoint import GENERATION_CONFIG
 from edgetf.models.decoders.configs import older_form, open_config
 from edgetf.runtime.encoder import TOKENIZER
@@ -32,18 +33,20 @@ def decoder_facts(folder: Path, max_length: int | None = None) -> DecoderFacts:
     layers, positions = int(config.num_hidden_layers), int(config.max_position_embeddings)
     learned = config.model_type == "gpt2"
     windows = _windows(record, layers)
-    thetas, scaling = ((), ()) if learned else _turns(record, windows)
+    width = getattr(config, "head_dim", None) or hidden // heads
+    turns = _Turns() if learned else _turns(record, windows, width)
     return DecoderFacts(
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=getattr(config, "num_key_value_heads", None) or heads,
-        head_dim=getattr(config, "head_dim", None) or hidden // heads,
+        head_dim=width,
         hidden_size=hidden,
         vocab_size=config.vocab_size,
         max_length=min(max_length or positions, positions),
         positions="learned" if learned else "rope",
-        thetas=thetas,
-        rope_scaling=scaling,
+        thetas=turns.thetas,
+        rope_scaling=turns.scaling,
+        rope_factors=turns.factors,
         windows=windows,
         bos_id=first_id(folder),
         eos_ids=_ends(folder, record),
@@ -56,16 +59,28 @@ def _windows(record: dict[str, Any], layers: int) -> tuple[int | None, ...]:
     return tuple(int(record["sliding_window"]) if kind == _SLIDING else None for kind in kinds)
 
 
-def _turns(record: dict[str, Any], windows: tuple[int | None, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """RoPE's base of every layer and what divides its positions; nothing where there is no such number."""
+class _Turns(NamedTuple):
+    """How RoPE turns: its base in every layer, what divides positions there, and what slows pairs of channels."""
+
+    thetas: tuple[float, ...] = ()
+    scaling: tuple[float, ...] = ()
+    factors: tuple[float, ...] = ()
+
+
+def _turns(record: dict[str, Any], windows: tuple[int | None, ...], width: int) -> _Turns:
+    """By the rule of a config; nothing by one that is not known here."""
     rule = record.get("rope_scaling") or {}
-    kind = rule.get("rope_type", rule.get("type", "default"))
+    kind, theta = rule.get("rope_type", rule.get("type", "default")), float(record["rope_theta"])
+    if kind == "llama3":
+        low, high = float(rule["low_freq_factor"]), float(rule["high_freq_factor"])
+        trained = int(rule["original_max_position_embeddings"])
+        factors = llama3_factors(theta, width, float(rule["factor"]), low, high, trained)
+        return _Turns((theta,) * len(windows), factors=factors)
     if kind not in ("default", "linear"):
-        return (), ()
-    theta, factor = float(record["rope_theta"]), float(rule.get("factor", 1.0))
-    local = record.get("rope_local_base_freq")
+        return _Turns()
+    local, factor = record.get("rope_local_base_freq"), float(rule.get("factor", 1.0))
     turns = [(float(local), 1.0) if window and local else (theta, factor) for window in windows]
-    return tuple(base for base, _ in turns), tuple(divisor for _, divisor in turns)
+    return _Turns(tuple(base for base, _ in turns), tuple(divisor for _, divisor in turns))
 
 
 def first_id(folder: Path) -> int | None:

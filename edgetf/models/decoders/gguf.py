@@ -1,7 +1,7 @@
 """A decoder in a GGUF file, made a Hugging Face folder: its blocks of integers as float32, its tokenizer as JSON.
 
 transformers gives every tensor its name and its order (rows of Llama's query and key stand otherwise there, Gemma's
-norms have one added). What it passes over is refused here, or made here: the tokenizer, and scaled positions.
+norms have one added). What it passes over is made here, or refused: the tokenizer, and scaled positions.
 
 The file may lie in an installed distribution, also cut into ``NAME.part00``, ``NAME.part01``, … which the distribution
 and those that it requires hold. It is then put together, and must have the sha256 that a SHA256SUMS there says.
@@ -11,17 +11,21 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgetf.core.errors import ArtifactError, DeviceError, needs
 from edgetf.core.files import file_sha256, guard_disk
 from edgetf.core.quiet import quiet
 from edgetf.models.decoders.checkpoint import save_decoder
 from edgetf.models.decoders.configs import FAMILIES
+from edgetf.models.decoders.gguf_rope import FACTORS, llama3_rule
 from edgetf.models.decoders.gguf_tokenizer import write_tokenizer
 from edgetf.models.decoders.shapes import DecoderShape
 from edgetf.models.decoders.sizes import DecoderSize
@@ -102,7 +106,7 @@ def gguf_size(file: Path) -> DecoderSize:
         ArtifactError: not a GGUF file.
         DeviceError: the package that reads it is missing.
     """
-    shapes, _ = _read(file)
+    shapes = {name: shape for name, shape in _read(file).shapes.items() if name != FACTORS}
     if EMBEDDING not in shapes:
         raise ArtifactError(f"{file}: has no {EMBEDDING}, so that it holds no language model")
     hidden_size, vocab_size = shapes[EMBEDDING]
@@ -116,8 +120,9 @@ def gguf_shape(file: Path) -> tuple[str, DecoderShape]:
         ArtifactError: not a GGUF file, or of a model that is not known here.
         DeviceError: the package that reads it is missing.
     """
-    shapes, fields = _read(file)
-    _refuse(fields, shapes.keys(), file)
+    head = _read(file)
+    _refuse(head, file)
+    fields = head.fields
     kind = str(fields["general.architecture"])
     queries = int(fields[f"{kind}.attention.head_count"])
     groups = int(fields.get(f"{kind}.attention.head_count_kv", queries))
@@ -130,8 +135,21 @@ def gguf_shape(file: Path) -> tuple[str, DecoderShape]:
     )
 
 
-def _read(file: Path) -> tuple[dict[str, list[int]], dict[str, Any]]:
-    """The shape of every tensor, innermost first, and the fields of the file's head.
+class _Head(NamedTuple):
+    """The shape of every tensor, innermost first, the fields, and the factors (D / 2) that slow pairs of channels."""
+
+    shapes: dict[str, list[int]]
+    fields: dict[str, Any]
+    factors: NDArray[np.float32] | None
+
+    def rule(self) -> dict[str, Any] | None:
+        """How these factors come about, as a config has it; None: by no rule that is known here."""
+        theta = self.fields.get(f"{self.fields.get('general.architecture')}.rope.freq_base")
+        return None if self.factors is None or theta is None else llama3_rule(self.factors, float(theta))
+
+
+def _read(file: Path) -> _Head:
+    """What the file says beside its weights.
 
     Raises:
         ArtifactError: not a GGUF file.
@@ -142,7 +160,8 @@ def _read(file: Path) -> tuple[dict[str, list[int]], dict[str, Any]]:
     try:
         reader = gguf.GGUFReader(file)
         shapes = {tensor.name: [int(size) for size in tensor.shape] for tensor in reader.tensors}
-        return shapes, {name: field.contents() for name, field in reader.fields.items()}
+        factors = next((np.array(tensor.data) for tensor in reader.tensors if tensor.name == FACTORS), None)
+        return _Head(shapes, {name: field.contents() for name, field in reader.fields.items()}, factors)
     except (OSError, ValueError, IndexError, KeyError) as error:
         raise ArtifactError(f"{file}: not a GGUF file ({' '.join(str(error).split())[:160]})") from None
 
@@ -154,8 +173,8 @@ def convert_gguf(file: Path, folder: Path) -> int:
         ArtifactError: not a GGUF file, or of a model that is not known here.
         DeviceError: the package that reads it is missing.
     """
-    shapes, fields = _read(file)
-    _refuse(fields, shapes.keys(), file)
+    head = _read(file)
+    _refuse(head, file)
     with needs("compress"), quiet():
         import torch
         from transformers import AutoModelForCausalLM
@@ -170,18 +189,34 @@ def convert_gguf(file: Path, folder: Path) -> int:
     model.hf_quantizer = None  # transformers 5 takes what it has made floats for integers still, and would not save it
     vars(model.config).pop("quantization_config", None)
     model.config._name_or_path = ""
+    if (rule := head.rule()) is not None:
+        _slow(model.config, rule)
     start = len(_TOKENIZER_FIELDS)
-    write_tokenizer({name[start:]: it for name, it in fields.items() if name.startswith(_TOKENIZER_FIELDS)}, folder)
+    fields = {name[start:]: it for name, it in head.fields.items() if name.startswith(_TOKENIZER_FIELDS)}
+    write_tokenizer(fields, folder)
     return save_decoder(model, folder, folder)
 
 
-def _refuse(fields: dict[str, Any], tensors: Iterable[str], file: Path) -> None:
+def _slow(config: Any, rule: dict[str, Any]) -> None:
+    """Let a config have a rule for its positions; transformers 5 keeps it beside their base."""
+    held = getattr(config, "rope_parameters", None)
+    if held is None:
+        config.rope_scaling = rule
+    else:
+        config.rope_parameters = {**held, **rule}
+
+
+def _refuse(head: _Head, file: Path) -> None:
     """What would come out as another model without a word."""
+    fields = head.fields
     kind = fields.get("general.architecture")
     if kind not in _ARCHITECTURES:
         raise ArtifactError(f"{file}: got architecture {kind}, allowed: {', '.join(_ARCHITECTURES)}")
-    if fields.get(f"{kind}.rope.scaling.type", "none") != "none" or any("rope_freqs" in name for name in tensors):
-        raise ArtifactError(f"{file}: got scaled positions, which transformers passes over; give a Hugging Face folder")
+    unknown = head.factors is not None and head.rule() is None
+    if unknown or fields.get(f"{kind}.rope.scaling.type", "none") != "none":
+        raise ArtifactError(
+            f"{file}: got scaled positions, of which only Llama 3.1's are known here; give a Hugging Face folder"
+        )
     if fields.get(f"{_TOKENIZER_FIELDS}model") not in ("llama", "gpt2"):
         got = fields.get(f"{_TOKENIZER_FIELDS}model")
         raise ArtifactError(f"{file}: got a tokenizer of kind {got}, allowed: llama, gpt2; give a Hugging Face folder")

@@ -1,8 +1,8 @@
 """Keys and values of the tokens so far, and what becomes of them when some tokens are dropped.
 
-RoPE turns each pair (x_i, x_{i + D/2}) of a key at position p by the angle ``p f_i / s``, ``f_i = theta^(-2i / D)``, s
-the layer's `rope_scaling`. Turns add up, so a cached key that moves from position `old` to `new` is turned by
-``(new - old) f_i / s`` more, and then equals the key of the same hidden state computed there. Values know no position.
+RoPE turns each pair (x_i, x_{i + D/2}) of a key at position p by the angle ``p f_i``, f_i of `edgetf.core.rope`. Turns
+add up, so a cached key that moves from position `old` to `new` is turned by ``(new - old) f_i`` more, and then equals
+the key of the same hidden state computed there. Values know no position.
 
 Sources: Su et al. 2021 (RoPE), in the half-split layout of Llama in transformers; Xiao et al. 2024 (StreamingLLM),
 where positions are those in the cache, not those in the text.
@@ -19,24 +19,24 @@ from numpy.typing import NDArray
 
 from edgetf.core.decoder import DecoderFacts
 from edgetf.core.errors import ParityError
+from edgetf.core.rope import frequencies
 from edgetf.runtime.decode.session import Ids
 
 Floats32 = NDArray[np.float32]
 _MOST = 127  # of an int8 code
 
 
-def turned(keys: NDArray[Any], by: Ids, theta: float, scaling: float = 1.0) -> Floats32:
-    """Keys (…, T, D), that of token t turned by `by[t]` positions.
+def turned(keys: NDArray[Any], by: Ids, speeds: NDArray[np.float64]) -> Floats32:
+    """Keys (…, T, D), that of token t turned by `by[t]` positions, at the frequencies `speeds` (D / 2,).
 
     Angles and turns are computed in float64, since a product of a large position and a frequency has few digits left
     in float32.
 
-    >>> turned(np.array([[1.0, 0.0]], dtype=np.float32), np.array([1]), theta=10000.0).round(4).tolist()
+    >>> turned(np.array([[1.0, 0.0]], dtype=np.float32), np.array([1]), np.array([1.0])).round(4).tolist()
     [[0.5403000116348267, 0.8414999842643738]]
     """
     half = keys.shape[-1] // 2
-    frequencies = theta ** (-np.arange(half) / half) / scaling
-    angles = by[:, None] * frequencies  # (T, D / 2)
+    angles = by[:, None] * speeds  # (T, D / 2)
     cosines, sines = np.cos(angles), np.sin(angles)
     left, right = keys[..., :half].astype(np.float64), keys[..., half:].astype(np.float64)
     both = np.concatenate([left * cosines - right * sines, right * cosines + left * sines], axis=-1)
@@ -49,8 +49,7 @@ def kept_keys(facts: DecoderFacts, layer: int, keys: NDArray[Any], kept: Ids) ->
     Keys in int8 are turned as they are, since the two channels of a pair share their scale, and rounded once more.
     """
     chosen = keys[..., kept, :]
-    scaling = facts.rope_scaling[layer] if facts.rope_scaling else 1.0
-    moved = turned(chosen, np.arange(len(kept)) - kept, facts.thetas[layer], scaling)
+    moved = turned(chosen, np.arange(len(kept)) - kept, frequencies(facts, layer))
     if keys.dtype == np.int8:
         return np.clip(np.rint(moved), -_MOST, _MOST).astype(np.int8)
     return moved.astype(keys.dtype)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgetf.core.decoder import DecoderFacts
 from edgetf.core.errors import ArtifactError
+from edgetf.core.rope import frequencies
 from edgetf.runtime.backend import Engine
 from edgetf.runtime.decode.cache import ArrayCache, Floats32, turned
 from edgetf.runtime.decode.checks import check_finite, check_room
@@ -52,8 +53,8 @@ class FakeDecoder:
         for layer, weights in enumerate(self._layers):
             query, key, value = (self._split(_norm(x) @ weight) for weight in weights[:3])
             if self.facts.positions == "rope":
-                theta, place = self.facts.thetas[layer], np.arange(before, after)
-                query, key = turned(query, place, theta), turned(key, place, theta)
+                speeds, place = frequencies(self.facts, layer), np.arange(before, after)
+                query, key = turned(query, place, speeds), turned(key, place, speeds)
             keys.append(np.concatenate([cache.keys[layer], key], axis=1))
             values.append(np.concatenate([cache.values[layer], value], axis=1))
             x = x + _attention(query, keys[-1], values[-1]) @ weights[3]
