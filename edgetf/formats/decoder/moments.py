@@ -21,14 +21,19 @@ from edgetf.runtime.decode.session import Ids
 def second_moments(
     model: Any, reads: Sequence[Read], facts: DecoderFacts, blocks: Ids
 ) -> dict[str, NDArray[np.float32]]:
-    """Σ x xᵀ (K, K) over all tokens of blocks (N, T), of every value that a product of `reads` multiplies."""
+    """Σ x xᵀ (K, K) over all tokens of blocks (N, T), of every value that a product of `reads` multiplies.
+
+    A weight that is looked up too is left out, see `edgetf.formats.decoder.quantize`; with it goes its product's work.
+    """
     with needs("compress"):
         import onnx
         import onnxruntime as ort
     from onnx import TensorProto, helper
 
-    names = sorted({read.node.input[0] for read in reads if read.kind == "product"})
+    tables = {read.weight for read in reads if read.kind == "table"}
+    names = sorted({read.node.input[0] for read in reads if read.weight not in tables})
     watched = onnx.ModelProto.FromString(model.SerializeToString())
+    del watched.graph.output[:]
     watched.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "watched.onnx"
