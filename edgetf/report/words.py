@@ -106,11 +106,14 @@ def seconds(value: float | None) -> str:
 
     >>> seconds(4.2), seconds(130), seconds(7300)
     ('4.2 s', '2 min 10 s', '2 h 1 min')
+    >>> seconds(59.96), seconds(359.7), seconds(3599.6)
+    ('1 min 0 s', '6 min 0 s', '1 h 0 min')
     """
     if value is None:
         return "–"
-    if value < 60:
+    if round(value, 1) < 60:
         return f"{value:.1f} s"
-    if value < 3600:
-        return f"{value // 60:.0f} min {value % 60:.0f} s"
-    return f"{value // 3600:.0f} h {value % 3600 // 60:.0f} min"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
