@@ -34,6 +34,11 @@ def exists(path: Path) -> bool:
         return False
 
 
+def weights_beside(path: Path) -> Path:
+    """Where the weights of an ONNX model lie that one file cannot hold."""
+    return path.with_name(f"{path.name}.data")
+
+
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file.
 

@@ -10,6 +10,7 @@ from typing import Any
 from edgetf.core.errors import ParityError, needs
 from edgetf.core.files import write_problem
 from edgetf.core.quiet import quiet
+from edgetf.formats.onnx_files import save_onnx
 from edgetf.formats.wrapper import LogitsOnly
 
 MODEL = "model.onnx"
@@ -88,7 +89,7 @@ def name_and_strip(path: Path) -> None:
         node.ClearField("metadata_props")
         node.ClearField("doc_string")
     rename(model, renamed)
-    onnx.save(model, str(path))
+    save_onnx(model, path)
 
 
 def rename(model: Any, names: dict[str, str]) -> None:

@@ -52,7 +52,8 @@ def summarize_onnx(path: Path) -> GraphSummary:
 def _part_bytes(graph: Any) -> dict[str, int]:
     sizes: dict[str, int] = dict.fromkeys(PARTS, 0)
     for item in graph.initializer:
-        sizes[part_of(item.name)] += item.ByteSize()
+        beside = next((int(entry.value) for entry in item.external_data if entry.key == "length"), 0)
+        sizes[part_of(item.name)] += item.ByteSize() + beside
     return sizes
 
 

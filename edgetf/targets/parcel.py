@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edgetf.core.files import file_sha256
+from edgetf.core.errors import DeviceError
+from edgetf.core.files import file_sha256, weights_beside
 from edgetf.runtime.decode.model import DecoderModel
 from edgetf.runtime.encoder import TOKENIZER
 from edgetf.runtime.model import Model
@@ -30,6 +31,7 @@ def pack(request: Request, folder: PurePosixPath) -> Parcel:
 
     Raises:
         ArtifactError: a tokenizer or a model file is missing.
+        DeviceError: a model is too large for one file.
     """
     sent, files = {**request, "text": ""}, {}
     if "texts" in sent:
@@ -57,6 +59,8 @@ def model_of(record: dict[str, Any]) -> Model | DecoderModel:
 
 def _moved(model: Model | DecoderModel, text: str, folder: PurePosixPath) -> tuple[Model | DecoderModel, Path]:
     """The model as it is called on the device, and where it is here."""
+    if weights_beside(model.path).is_file():
+        raise DeviceError(f"{model.path}: over 2 GB, in two files, and devices take one; take a quantized variant")
     digest = file_sha256(model.path)
     ids = model.timed_ids
     if not ids and text and (model.folder / TOKENIZER).is_file():

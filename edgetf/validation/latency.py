@@ -8,6 +8,7 @@ from typing import Any
 
 from edgetf.core.artifact import Artifact
 from edgetf.core.device import DeviceProfile
+from edgetf.core.files import weights_beside
 from edgetf.core.support import HERE
 from edgetf.runtime.model import Model
 from edgetf.targets import side
@@ -22,14 +23,15 @@ APART = {  # backends whose files are not timed beside the reference
     side.BACKEND: f"{side.BACKEND} runs in another process than the teacher's fp32 ONNX file",
     "torch_cuda": "torch_cuda runs on a GPU, the teacher's fp32 ONNX file on the CPU",
 }
-NOT_THERE = "{} has no runtime for the teacher's fp32 ONNX file"
 
 
-def apart(model: Model, device: DeviceProfile) -> str | None:
-    """Why the teacher's fp32 ONNX file cannot be timed in the same process there, or None."""
-    if model.backend in APART:
-        return APART[model.backend]
-    return None if device.runtime_of("onnx") == HERE["onnx"] else NOT_THERE.format(device.name)
+def apart(backend: str, device: DeviceProfile, reference: Artifact) -> str | None:
+    """Why the teacher's fp32 ONNX file cannot be timed in the process of a backend's file there, or None."""
+    if backend in APART:
+        return APART[backend]
+    if device.target != "local" and weights_beside(reference.model_path).is_file():
+        return "the teacher's fp32 ONNX file is over 2 GB, and stays here"
+    return None if device.runtime_of("onnx") == HERE["onnx"] else f"{device.name} has no runtime for fp32 ONNX files"
 
 
 def measure_latency(

@@ -91,7 +91,7 @@ def _measure(
     if support is not None and support.how == "simulated":
         row.how = "simulated"
     else:
-        row.alone = apart(model, device) if reference is not None else None
+        row.alone = apart(model.backend, device, reference) if reference is not None else None
         measure_latency(row, model, artifact, None if row.alone else reference, budget, settings, target)
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from tiny import tiny_tokenizer
 
-from edgetf.core.errors import ArtifactError
-from edgetf.core.files import file_sha256
+from edgetf.core.errors import ArtifactError, DeviceError
+from edgetf.core.files import file_sha256, weights_beside
 from edgetf.runtime.model import Model
 from edgetf.targets.local import ask_runner
 from edgetf.targets.parcel import Parcel, pack
@@ -43,6 +43,12 @@ def unpacked(parcel: Parcel) -> Parcel:
         Path(place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, place)
     return parcel
+
+
+def test_a_model_in_two_files_is_refused(folder: Path, tmp_path: Path) -> None:
+    weights_beside(folder / "model.json").write_bytes(b"weights")
+    with pytest.raises(DeviceError, match="over 2 GB, in two files, .* take a quantized variant"):
+        pack(request(folder), PurePosixPath(tmp_path / "board"))
 
 
 @pytest.mark.parametrize("how", [{}, {"long_texts": "chunk"}, {"task": "token_classification"}, {"pad_id": 3}])

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetf.core.errors import needs
+from edgetf.formats.onnx_files import save_onnx
 
 MICROSOFT = "com.microsoft"
 
@@ -55,19 +56,4 @@ class Graph:
         graph = helper.make_graph(self.nodes, "decoder", self.inputs, self.outputs, list(self.constants.values()))
         imports = [helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)]
         model = helper.make_model(graph, opset_imports=imports, producer_name="edgetf", ir_version=10)
-        save_model(model, path)
-
-
-LARGEST_PROTOBUF = 2_000_000_000  # bytes of one file; more weights stand beside it
-
-
-def save_model(model: Any, path: Path) -> None:
-    """Write a model as one file, or, if that cannot hold it, with its weights in `model.onnx.data`."""
-    import onnx
-
-    if model.ByteSize() < LARGEST_PROTOBUF:
-        onnx.save(model, str(path))
-    else:
-        onnx.save(
-            model, str(path), save_as_external_data=True, all_tensors_to_one_file=True, location=f"{path.name}.data"
-        )
+        save_onnx(model, path)

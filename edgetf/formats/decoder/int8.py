@@ -15,6 +15,7 @@ import numpy as np
 from edgetf.core.errors import needs
 from edgetf.core.quiet import quiet
 from edgetf.formats.decoder.reads import Read
+from edgetf.formats.onnx_files import save_onnx
 
 
 def quantize_int8(model: Any, reads: list[Read]) -> Any:
@@ -38,7 +39,7 @@ def quantize_int8(model: Any, reads: list[Read]) -> Any:
             tied[read.weight] = copy
     with tempfile.TemporaryDirectory() as folder, quiet():
         before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
-        onnx.save(model, str(before))
+        save_onnx(model, before)
         quantize_dynamic(
             before,
             after,

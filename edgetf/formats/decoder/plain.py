@@ -12,9 +12,9 @@ from edgetf.core.decoder import DecoderFacts
 from edgetf.core.errors import ParityError, needs
 from edgetf.core.files import write_problem
 from edgetf.core.quiet import quiet
-from edgetf.formats.decoder.graph import save_model
 from edgetf.formats.decoder.names import IDS, LOGITS, MASK, POSITIONS, past_names, present_names
 from edgetf.formats.onnx import first_cause, name_and_strip
+from edgetf.formats.onnx_files import save_onnx
 
 SAMPLE_PAST, SAMPLE_TOKENS = 3, 2  # of the example that is traced; 0 and 1 would be taken for constants
 
@@ -48,7 +48,7 @@ def write_plain(model: Any, facts: DecoderFacts, path: Path, opset: int) -> tupl
             )
             if program is None:  # only where torch is given a file to write
                 raise RuntimeError("torch gave no program")
-            program.save(str(path), external_data=False)
+            program.save(str(path))
     except (RuntimeError, ValueError, torch.onnx.OnnxExporterError) as error:
         if write_problem(error):
             raise
@@ -57,7 +57,7 @@ def write_plain(model: Any, facts: DecoderFacts, path: Path, opset: int) -> tupl
     graph = onnx.load(str(path))
     _name_dimensions(graph)
     _name_head(graph)
-    save_model(graph, path)
+    save_onnx(graph, path)
     return tuple(item.name for item in graph.graph.input)
 
 

@@ -26,10 +26,11 @@ from edgetf.core.decoder import DecoderFacts
 from edgetf.core.errors import ParityError, needs
 from edgetf.core.quiet import quiet
 from edgetf.core.schemes import GROUP, Scheme
-from edgetf.formats.decoder.graph import MICROSOFT, save_model
+from edgetf.formats.decoder.graph import MICROSOFT
 from edgetf.formats.decoder.int8 import quantize_int8
-from edgetf.formats.decoder.moments import second_moments
+from edgetf.formats.decoder.moments import Moments
 from edgetf.formats.decoder.reads import Read, weight_reads
+from edgetf.formats.onnx_files import save_onnx
 from edgetf.runtime.decode.session import Ids
 
 _INT64 = 7  # as ONNX numbers it
@@ -71,9 +72,9 @@ def quantize_decoder(
         raise ParityError(f"onnx-{scheme}: no operator of this graph reads a weight that can be quantized")
     match scheme:
         case "w8" | "w4":
-            moments: Mapping[str, NDArray[np.float32]] = {}
+            moments = None
             if scheme == "w4" and how.calibration is not None:
-                moments = second_moments(model, reads, how.calibration.facts, how.calibration.blocks)
+                moments = Moments(source, model, reads, how.calibration.facts, how.calibration.blocks)
             made = _blocks(model, reads, _bits(model, reads, scheme, how), moments)
         case "w8a8_dynamic":
             made = quantize_int8(model, reads)
@@ -82,7 +83,7 @@ def quantize_decoder(
         case _:
             assert_never(scheme)
     del made.graph.value_info[:]
-    save_model(made, target)
+    save_onnx(made, target)
     return share
 
 
@@ -101,7 +102,7 @@ def _bits(model: Any, reads: list[Read], scheme: Scheme, how: BlockWise) -> dict
     return {read.weight: 8 if scheme == "w8" else of_embedding if read.weight in vocabulary else 4 for read in reads}
 
 
-def _blocks(model: Any, reads: list[Read], bits: Mapping[str, int], moments: Mapping[str, NDArray[np.float32]]) -> Any:
+def _blocks(model: Any, reads: list[Read], bits: Mapping[str, int], moments: Moments | None) -> Any:
     """Every read by the operator of its kind, over one stored copy of each weight.
 
     A table is looked up too, and what it gives shall be near the weights themselves: its codes make up for nothing.
@@ -115,7 +116,7 @@ def _blocks(model: Any, reads: list[Read], bits: Mapping[str, int], moments: Map
         if read.weight not in coded:
             weight = numpy_helper.to_array(constants[read.weight])
             weight = weight if read.rows_out else weight.T
-            moment = None if read.weight in tables else moments.get(read.node.input[0])
+            moment = None if moments is None or read.weight in tables else moments.of(read.node.input[0])
             coded[read.weight] = _coded(weight, bits[read.weight], moment)
     multiplied = {read.weight for read in reads if read.kind == "product"}
     by_output = {read.node.output[0]: read for read in reads}

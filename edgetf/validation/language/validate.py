@@ -23,7 +23,7 @@ from edgetf.validation.language.evaluation import read_exam
 from edgetf.validation.language.golden import GOLDEN, parity, parity_problem, read_greedy
 from edgetf.validation.language.metrics import floor_problem, language_metrics
 from edgetf.validation.language.settings import LanguageSettings, fitting_contexts
-from edgetf.validation.latency import APART, NOT_THERE
+from edgetf.validation.latency import apart
 from edgetf.validation.row import DeviceRow
 
 BLOCKS_EMULATED = 4  # of an exam: emulation is some hundred times slower than a processor
@@ -89,7 +89,7 @@ def _measure(
         if asker.target.counts:
             take_counts(row, asker.count(timing[0][len(timing[0]) // 2], other))
         return
-    row.alone = _apart(asker.model, device) if other is not None else None
+    row.alone = apart(asker.model.backend, device, reference) if reference is not None else None
     measure_decoding(row, asker, *timing, budget, None if row.alone else other, _cost(artifact, asker.model))
 
 
@@ -108,13 +108,6 @@ def _take_memory(row: DeviceRow, answer: dict[str, Any]) -> None:
     """What the runner says of a process that held this model alone."""
     row.load_ms, row.peak_rss_bytes = round(answer["load_ms"], 2), answer["peak_rss_bytes"]
     row.backend, row.machine = answer["backend"], answer["machine"]
-
-
-def _apart(model: DecoderModel, device: DeviceProfile) -> str | None:
-    """Why the teacher's fp32 ONNX file cannot be timed in the same process there, or None."""
-    if model.backend in APART:
-        return APART[model.backend]
-    return None if device.runtime_of("onnx") == "ort" else NOT_THERE.format(device.name)
 
 
 def _cost(artifact: Artifact, model: DecoderModel) -> TokenCost | None:
