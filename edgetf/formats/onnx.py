@@ -51,7 +51,7 @@ def export_onnx(model: Any, path: Path, opset: int) -> tuple[str, ...]:
                 input_names=list(graph.input_names),
                 output_names=[OUTPUT],
                 dynamic_shapes=tuple(dynamic.values()),
-                external_data=False,
+                external_data=True,  # the weights of a large model do not fit into the graph's file
                 verbose=False,
             )
     except (RuntimeError, ValueError, torch.onnx.OnnxExporterError) as error:
@@ -70,7 +70,7 @@ def name_and_strip(path: Path) -> None:
     """Name, in place, what reads weights, and the weights, after their module; then take out torch's traces.
 
     torch writes a transposed weight as `val_19`. The traces say where in the Python code each operator came from:
-    200 kB in a student of a few megabytes.
+    200 kB in a student of a few megabytes. The two files that torch wrote become one, where one can hold all.
     """
     import onnx
 
@@ -107,7 +107,7 @@ def name_output(path: Path, name: str) -> None:
         import onnx
     model = onnx.load(str(path))
     rename(model, {OUTPUT: name, name: f"{name}_inside"})
-    onnx.save(model, str(path))
+    save_onnx(model, path)
 
 
 def part_norms(path: Path) -> None:
@@ -123,4 +123,4 @@ def part_norms(path: Path) -> None:
     for node in model.graph.node:
         if node.op_type == "LayerNormalization" and node.input[0] in sums:
             sums[node.input[0]].op_type = "Sum"
-    onnx.save(model, str(path))
+    save_onnx(model, path)

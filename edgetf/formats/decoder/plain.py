@@ -48,7 +48,7 @@ def write_plain(model: Any, facts: DecoderFacts, path: Path, opset: int) -> tupl
             )
             if program is None:  # only where torch is given a file to write
                 raise RuntimeError("torch gave no program")
-            program.save(str(path))
+            program.save(str(path), external_data=True)  # as in edgetf.formats.onnx
     except (RuntimeError, ValueError, torch.onnx.OnnxExporterError) as error:
         if write_problem(error):
             raise
