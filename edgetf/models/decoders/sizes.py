@@ -9,6 +9,7 @@ from edgetf.core.errors import needs
 from edgetf.core.quiet import quiet
 from edgetf.models.decoders.checkpoint import count_parameters
 from edgetf.models.decoders.configs import open_config
+from edgetf.models.decoders.shapes import DecoderShape
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,21 @@ class DecoderSize:
         """
         kept = min(tokens, self.vocab_size)
         return DecoderSize(self.params - (self.vocab_size - kept) * self.hidden_size, kept, self.hidden_size)
+
+
+def pruned_size(size: DecoderSize, before: DecoderShape, after: DecoderShape) -> DecoderSize:
+    """What pruning to a shape leaves, but for norms and biases; an output layer of its own counts as one of the others.
+
+    >>> pruned_size(DecoderSize(100 * 8 + 2 * 576, 100, 8), DecoderShape(2, 1, 2, 16, 8), DecoderShape(1, 1, 2, 8, 8))
+    DecoderSize(params=1184, vocab_size=100, hidden_size=8)
+    """
+    layer = (size.params - size.vocab_size * size.hidden_size) / before.layers
+    feed_forward = 3 * before.hidden * before.neurons
+    heads = after.groups * (after.heads + 1) / (before.groups * (before.heads + 1))  # keys and values: as two queries
+    width = after.hidden / before.hidden
+    left = width * ((layer - feed_forward) * heads + feed_forward * after.neurons / before.neurons)
+    params = size.vocab_size * after.hidden + after.layers * left
+    return DecoderSize(round(params), size.vocab_size, after.hidden)
 
 
 def config_size(folder: Path) -> DecoderSize:

@@ -9,31 +9,15 @@ from typing_extensions import assert_never
 
 from edgetf.config.language.models import LikeTeacher, LlamaShape, Made, Pretrained, Remote, TinyGpt
 from edgetf.config.language.recipe import LanguageRecipe
-from edgetf.config.language.stages import (
-    DivergenceConfig,
-    LanguageDistillConfig,
-    LanguageExportConfig,
-    LanguagePruneConfig,
-    LanguageQuantizeConfig,
-    LanguageStage,
-    LanguageVocabularyConfig,
-    PretrainConfig,
-    StepsConfig,
-)
+from edgetf.config.language.stages import LanguageVocabularyConfig
 from edgetf.core.errors import ConfigError
 from edgetf.core.extras import require
 from edgetf.data.corpus.documents import Corpus, load_corpus
-from edgetf.models.decoders.shapes import pruned_shape, shape_to_make
-from edgetf.models.decoders.sizes import DecoderSize
-from edgetf.pipeline.forecast import Step, matmul_macs_per_second
+from edgetf.models.decoders.shapes import DecoderShape, pruned_shape, shape_to_make
+from edgetf.models.decoders.sizes import DecoderSize, pruned_size
+from edgetf.pipeline.forecast import Step
+from edgetf.pipeline.language.forecast import Work, Works, forecast
 from edgetf.pipeline.language.located import teacher_shape, teacher_size
-
-# Seconds of the fixed parts, seen on a two-core x86-64 machine; training is scaled by this machine's matmul speed.
-_EXPORT_SECONDS = {"onnx": 20.0, "tflite": 60.0}
-_QUANTIZE_SECONDS = 5.0
-_VALIDATE_SECONDS = 20.0
-_TOKENIZER_SECONDS = 10.0
-_TRAINING_EFFICIENCY = 0.35  # share of numpy's matmul speed that a training step reaches
 
 
 @dataclass(frozen=True)
@@ -91,82 +75,76 @@ def make_language_plan(recipe: LanguageRecipe, allow_larger: bool = False) -> La
     formats = {model_format for model_format, _ in recipe.variants()}
     require(["compress", "tflite"] if "tflite" in formats else ["compress"])
     located = teacher_size(recipe.teacher) if isinstance(recipe.teacher, Pretrained) else None
-    _refuse_pruning(recipe)
+    shapes = _pruned_shapes(recipe)
     corpus = load_corpus(recipe.data, recipe.seed)
     teacher, student = _sizes(recipe, located)
-    if teacher is not None and isinstance(recipe.student, TinyGpt) and student >= teacher and not allow_larger:
+    made_anew = isinstance(recipe.student, TinyGpt) and not allow_larger
+    if made_anew and teacher is not None and student.params >= teacher.params:
         raise ConfigError(
-            f"student: {student:,} parameters, its teacher has {teacher:,}; "
+            f"student: {student.params:,} parameters, its teacher has {teacher.params:,}; "
             "make it smaller, e.g. student.num_hidden_layers, or add --allow-larger"
         )
-    return LanguagePlan(recipe, corpus, teacher, student, _steps(recipe, teacher, student))
+    works = _works(recipe, teacher, student, shapes)
+    params = teacher.params if teacher else None
+    return LanguagePlan(recipe, corpus, params, student.params, forecast(recipe, works))
 
 
-def _refuse_pruning(recipe: LanguageRecipe) -> None:
-    """What the prune stage could not write as a plain folder is said before any work."""
+def _pruned_shapes(recipe: LanguageRecipe) -> tuple[DecoderShape, DecoderShape] | None:
+    """The shapes before and behind the prune stage, if there is one.
+
+    Raises:
+        ConfigError: it could not write a plain folder, which is said before any work.
+    """
     prune, teacher = recipe.prune(), recipe.teacher
     if prune is None or isinstance(teacher, Remote):
-        return
+        return None
     kind, shape = teacher_shape(teacher) if isinstance(teacher, Pretrained) else ("llama", shape_to_make(teacher))
-    pruned_shape(kind, shape, prune)
+    return shape, pruned_shape(kind, shape, prune)
 
 
-def _sizes(recipe: LanguageRecipe, located: DecoderSize | None) -> tuple[int | None, int]:
-    """Weights of the teacher (None: behind an endpoint) and of the student, as far as they are known before work."""
-    teacher: int | None
+def _sizes(recipe: LanguageRecipe, located: DecoderSize | None) -> tuple[DecoderSize | None, DecoderSize]:
+    """The teacher (None: behind an endpoint) and the student, as far as they are known before work."""
+    teacher = located
     match recipe.teacher:
         case Made() as made:
-            vocab, teacher = made.tokenizer.vocab_size, llama_params(made, made.tokenizer.vocab_size)
+            vocab = made.tokenizer.vocab_size
+            teacher = DecoderSize(llama_params(made, vocab), vocab, made.hidden_size)
         case Remote() as remote:
-            vocab, teacher = remote.tokenizer.vocab_size, None
+            vocab = remote.tokenizer.vocab_size
         case Pretrained():
             if located is None:
                 raise RuntimeError("a pretrained teacher has been located")
-            vocab, teacher = located.vocab_size, located.params
+            vocab = located.vocab_size
         case _:
             assert_never(recipe.teacher)
-    pruned = next((stage.size for stage in recipe.stages if isinstance(stage, LanguageVocabularyConfig)), None)
     match recipe.student:
         case TinyGpt() as shape:
-            return teacher, llama_params(shape, min(vocab, pruned or vocab))
+            kept = min(vocab, _kept_tokens(recipe) or vocab)
+            return teacher, DecoderSize(llama_params(shape, kept), kept, shape.hidden_size)
         case LikeTeacher():
-            return teacher, located.with_vocabulary(pruned or vocab).params if located else teacher or 0
+            if teacher is None:
+                raise RuntimeError("a student like its teacher has one that is here")
+            return teacher, teacher.with_vocabulary(_kept_tokens(recipe) or vocab)
         case _:
             assert_never(recipe.student)
 
 
-def _steps(recipe: LanguageRecipe, teacher: int | None, student: int) -> tuple[Step, ...]:
-    """Every stage with its predicted seconds."""
-    rate = matmul_macs_per_second() * _TRAINING_EFFICIENCY
-    found = [
-        Step(stage.stage, round(_seconds(stage, recipe, teacher or 0, student, rate), 1)) for stage in recipe.stages
-    ]
-    devices = len(recipe.validation.devices)
-    return (*found, Step("validate", round(_VALIDATE_SECONDS * (1 + len(recipe.variants())) * devices, 1)))
+def _kept_tokens(recipe: LanguageRecipe) -> int | None:
+    """What the vocabulary stage leaves, if there is one."""
+    return next((stage.size for stage in recipe.stages if isinstance(stage, LanguageVocabularyConfig)), None)
 
 
-def _seconds(stage: LanguageStage, recipe: LanguageRecipe, teacher: int, student: int, rate: float) -> float:
-    """A weight is one multiply-accumulate a token, and three with the way back (Kaplan et al. 2020)."""
-    match stage:
-        case PretrainConfig():
-            return _TOKENIZER_SECONDS + 3 * teacher * _tokens(stage, recipe) / rate
-        case LanguageVocabularyConfig():
-            return _TOKENIZER_SECONDS
-        case LanguagePruneConfig() | LanguageDistillConfig():
-            return (3 * student + _asked(stage) * teacher) * _tokens(stage, recipe) / rate
-        case LanguageExportConfig():
-            return sum(_EXPORT_SECONDS[model_format] for model_format in stage.formats)
-        case LanguageQuantizeConfig():
-            return _QUANTIZE_SECONDS * len(stage.schemes) * len(recipe.export().formats)
-        case _:
-            assert_never(stage)
-
-
-def _tokens(stage: StepsConfig, recipe: LanguageRecipe) -> int:
-    """Tokens that a training reads."""
-    return stage.steps * stage.batch_size * stage.gradient_accumulation * recipe.data.max_length
-
-
-def _asked(stage: DivergenceConfig) -> int:
-    """Whether the teacher is asked at all."""
-    return int(stage.teacher > 0)
+def _works(
+    recipe: LanguageRecipe,
+    teacher: DecoderSize | None,
+    student: DecoderSize,
+    shapes: tuple[DecoderShape, DecoderShape] | None,
+) -> Works:
+    """What a token costs the teacher, with the student's vocabulary, and the student, pruned where it trains so."""
+    asked = None
+    if teacher is not None:
+        tutor = teacher.with_vocabulary(_kept_tokens(recipe) or teacher.vocab_size)
+        asked = Work(tutor.params, tutor.hidden_size)
+    if shapes is not None and isinstance(recipe.student, LikeTeacher):
+        student = pruned_size(student, *shapes)
+    return Works(asked, Work(student.params, student.hidden_size))
