@@ -1,7 +1,7 @@
 """Distilled against trained alone: the same student, texts, steps and seed, with the teacher's distributions or not.
 
 The teacher is that of the recipe's run. Perplexity is taken on the exported fp32 file over the test documents. Both
-kinds also learn at a second learning rate, so that a rate that suits only one of them does not decide. Nothing is
+kinds also learn at half and at twice the recipe's learning rate, so that a rate that suits one of them does not decide. Nothing is
 timed, so each learns in one thread and leaves the other cores to other work.
 """
 
@@ -14,7 +14,7 @@ from parts.tinygpt_run import RUN, Tree, compress, metrics
 
 SEEDS = (0, 1, 2)
 KINDS = {"distilled": (), "alone": ("distill.teacher=0", "distill.labels=1")}
-RATES = (4e-3, 2e-3)
+RATES = (4e-3, 2e-3, 8e-3)
 
 
 def distilled() -> Tree:
