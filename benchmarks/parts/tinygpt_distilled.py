@@ -1,8 +1,8 @@
 """Distilled against trained alone: the same student, texts, steps and seed, with the teacher's distributions or not.
 
 The teacher is that of the recipe's run. Perplexity is taken on the exported fp32 file over the test documents. Both
-kinds also learn at half and at twice the recipe's learning rate, so that a rate that suits one of them does not decide. Nothing is
-timed, so each learns in one thread and leaves the other cores to other work.
+kinds also learn at half and at twice the learning rate of the recipe, so that a rate that suits one of them does not
+decide. Nothing is timed, so each learns in one thread and leaves the other cores to other work.
 """
 
 from __future__ import annotations
