@@ -17,9 +17,10 @@ from edgetf.config.language.stages import LanguagePruneConfig
 from edgetf.core.decoder import DecoderFacts
 from edgetf.core.errors import ConfigError
 from edgetf.models.decoders.axes import layers_of, reading_norms
-from edgetf.models.decoders.checkpoint import load_decoder, save_decoder
+from edgetf.models.decoders.checkpoint import count_parameters, load_decoder, save_decoder
 from edgetf.models.decoders.facts import decoder_facts
 from edgetf.models.decoders.shapes import DecoderShape, pruned_shape, shape_of, shape_to_make
+from edgetf.models.decoders.sizes import DecoderSize, pruned_size
 from edgetf.models.decoders.slicing import KeptUnits, keep_layers, narrow
 from edgetf.models.decoders.students import llama
 from edgetf.pipeline.language.plan import make_language_plan
@@ -233,6 +234,17 @@ def test_a_shape_to_make_is_the_shape_of_what_is_made() -> None:
         hidden_size=24, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2, intermediate_size=40
     )
     assert shape_to_make(shape) == shape_of(llama(shape, 50, 16, 0).config)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma", "gemma3_text"])
+def test_the_weights_that_pruning_leaves_are_foretold(family: str, tmp_path: Path) -> None:
+    before = tiny_decoder(family, tie_word_embeddings=True)
+    changes = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 32,
+               "hidden_size": 16, "layer_types": None, "tie_word_embeddings": True}  # fmt: skip
+    after = tiny_decoder(family, **changes)
+    size = DecoderSize(count_parameters(before), 300, 32)
+    found = pruned_size(size, shape_of(before.config), shape_of(after.config))
+    assert found.hidden_size == 16 and found.params == pytest.approx(count_parameters(after), rel=0.03)
 
 
 def test_a_recipe_is_refused_before_its_documents_are_read(tmp_path: Path) -> None:
