@@ -9,7 +9,8 @@ DONE := $(VENV)/.installed
 NEWER := $(VENV)/transformers5
 NEWER_TESTS := tests/unit/test_families.py tests/unit/test_students.py tests/unit/test_checkpoint.py \
     tests/unit/test_stages.py tests/unit/test_formats.py tests/property/test_slicing.py \
-    tests/unit/test_decoder_checkpoint.py tests/unit/test_decoder_pruning.py tests/unit/test_decoder_onnx.py
+    tests/unit/test_decoder_checkpoint.py tests/unit/test_decoder_pruning.py tests/unit/test_decoder_onnx.py \
+    tests/unit/test_decoder_teacher.py
 
 # What the tests of devices run: emulated processors, a bare arm64 system, an SSH server, adb. Without them they skip.
 # Only a CI gets them by itself: nobody's own machine should have an SSH server because its tests were run.
