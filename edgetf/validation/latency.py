@@ -31,7 +31,9 @@ def apart(backend: str, device: DeviceProfile, reference: Artifact) -> str | Non
         return APART[backend]
     if device.target != "local" and weights_beside(reference.model_path).is_file():
         return "the teacher's fp32 ONNX file is over 2 GB, and stays here"
-    return None if device.runtime_of("onnx") == HERE["onnx"] else f"{device.name} has no runtime for fp32 ONNX files"
+    if device.runtime_of("onnx") != HERE["onnx"]:
+        return f"{device.name} has no runtime for the teacher's fp32 ONNX file"
+    return None
 
 
 def measure_latency(
