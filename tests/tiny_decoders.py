@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def tiny_decoder(family: str, vocab_size: int = 300, **changes: Any) -> Any:
     else:
         fields = {**SHAPE, **CHANGES[family]}
     torch.manual_seed(0)
-    config = AutoConfig.for_model(family, vocab_size=vocab_size, **{**fields, **changes})
+    settings = deepcopy({**fields, **changes})  # transformers 5 writes into the rule for positions that it is given
+    config = AutoConfig.for_model(family, vocab_size=vocab_size, **settings)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager" if family == "gemma2" else "sdpa")
     with torch.no_grad():
         for tensor in model.parameters():
