@@ -84,6 +84,15 @@ def test_pairs_are_slowed_as_in_llama_3(trained: int, factor: float, tmp_path: P
     assert max(facts.rope_factors) > 1 or trained == 4096
 
 
+@pytest.mark.parametrize("change", [{"factor": "much"}, {"low_freq_factor": 4.0}, {"high_freq_factor": None}])
+def test_a_rule_that_makes_no_sense_is_refused(change: dict[str, object], tmp_path: Path) -> None:
+    folder = decoder_folder(tmp_path, "llama", rope_scaling=LLAMA_3)
+    record = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**record, "rope_scaling": {**LLAMA_3, **change}}))
+    with pytest.raises(ArtifactError, match=r"config.json: (rope_scaling: got .*, allowed for llama3|does not fit)"):
+        decoder_facts(folder)
+
+
 def test_facts_of_a_decoder_that_is_scaled_by_another_rule_hold_no_base(tmp_path: Path) -> None:
     scaling = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
     facts = decoder_facts(decoder_folder(tmp_path, "llama", rope_scaling=scaling))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgetf.core.decoder import DecoderFacts
-from edgetf.core.errors import needs
+from edgetf.core.errors import ArtifactError, needs
 from edgetf.core.files import read_json
 from edgetf.core.rope import llama3_factors
 from edgetf.models.decoders.checkpoint import GENERATION_CONFIG
@@ -34,7 +34,7 @@ def decoder_facts(folder: Path, max_length: int | None = None) -> DecoderFacts:
     learned = config.model_type == "gpt2"
     windows = _windows(record, layers)
     width = getattr(config, "head_dim", None) or hidden // heads
-    turns = _Turns() if learned else _turns(record, windows, width)
+    turns = _Turns() if learned else _turns(record, windows, width, folder)
     return DecoderFacts(
         num_hidden_layers=layers,
         num_attention_heads=heads,
@@ -67,20 +67,37 @@ class _Turns(NamedTuple):
     factors: tuple[float, ...] = ()
 
 
-def _turns(record: dict[str, Any], windows: tuple[int | None, ...], width: int) -> _Turns:
+def _turns(record: dict[str, Any], windows: tuple[int | None, ...], width: int, folder: Path) -> _Turns:
     """By the rule of a config; nothing by one that is not known here."""
     rule = record.get("rope_scaling") or {}
     kind, theta = rule.get("rope_type", rule.get("type", "default")), float(record["rope_theta"])
     if kind == "llama3":
-        low, high = float(rule["low_freq_factor"]), float(rule["high_freq_factor"])
-        trained = int(rule["original_max_position_embeddings"])
-        factors = llama3_factors(theta, width, float(rule["factor"]), low, high, trained)
-        return _Turns((theta,) * len(windows), factors=factors)
+        factor, low, high, trained = _numbers_of_llama3(rule, folder)
+        return _Turns((theta,) * len(windows), factors=llama3_factors(theta, width, factor, low, high, int(trained)))
     if kind not in ("default", "linear"):
         return _Turns()
     local, factor = record.get("rope_local_base_freq"), float(rule.get("factor", 1.0))
     turns = [(float(local), 1.0) if window and local else (theta, factor) for window in windows]
     return _Turns(tuple(base for base, _ in turns), tuple(divisor for _, divisor in turns))
+
+
+def _numbers_of_llama3(rule: dict[str, Any], folder: Path) -> tuple[float, float, float, float]:
+    """How much slower, at most so many turns, at least so many, in so many positions.
+
+    Raises:
+        ArtifactError: one is missing or makes no sense.
+    """
+    names = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+    try:
+        factor, low, high, trained = (float(rule[name]) for name in names)
+    except (KeyError, TypeError, ValueError):
+        factor = low = high = trained = 0.0
+    if not (factor > 0 and 0 < low < high and trained >= 1):
+        raise ArtifactError(
+            f"{folder / 'config.json'}: rope_scaling: got {rule}, allowed for llama3: {', '.join(names)}, all "
+            "positive, the low one below the high one; take the config that the model was published with"
+        )
+    return factor, low, high, trained
 
 
 def first_id(folder: Path) -> int | None:

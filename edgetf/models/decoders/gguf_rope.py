@@ -22,7 +22,9 @@ def llama3_rule(factors: NDArray[np.float32], theta: float) -> dict[str, Any] | 
     >>> llama3_rule(np.array([1.0, 2.0, 3.0, 4.0], np.float32), 5e5) is None
     True
     """
-    factor = float(factors.max())
+    factor = float(factors.max(initial=0))
+    if factor <= 0:
+        return None
     wanted = llama3_factors(theta, 2 * len(factors), factor, _LOW, _HIGH, _TRAINED)
     if not np.allclose(factors, wanted, rtol=1e-3):
         return None
