@@ -99,17 +99,23 @@ def _decoding(variants: list[Tree]) -> list[str]:
 
 def _distilled(rows: Tree) -> list[str]:
     found = rows["summary"]
+    rates = sorted({row["learning_rate"] for row in rows["rows"]})
     cells = [
-        [kind, f"{found[kind]['learning_rate']:g}", ", ".join(f"{value:.2f}" for value in found[kind]["values"]),
+        [kind, *(_values(rows["rows"], kind, rate) for rate in rates),
          f"{found[kind]['mean']:.2f} ± {found[kind]['sd']:.2f}"]
         for kind in ("distilled", "alone")
     ]  # fmt: skip
     ratios = ", ".join(f"{ratio:.3f}" for ratio in found["ratios"])
     return [
-        *_table(["", "better learning rate", "test perplexity by seed", "mean ± sd"], cells),
+        *_table(["", *(f"test perplexity by seed at {rate:g}" for rate in rates), "mean ± sd at the best"], cells),
         "",
         f"The teacher has {_value(rows['teacher'], 2)}. Distilled over alone at equal seeds: {ratios}.",
     ]
+
+
+def _values(rows: list[Tree], kind: str, rate: float) -> str:
+    found = [row["perplexity"] for row in rows if (row["kind"], row["learning_rate"]) == (kind, rate)]
+    return ", ".join(f"{each['value']:.2f}" for each in found)
 
 
 def _genai(rows: Tree) -> list[str]:

@@ -31,7 +31,7 @@ class DecoderSize:
 
 
 def pruned_size(size: DecoderSize, before: DecoderShape, after: DecoderShape) -> DecoderSize:
-    """What pruning to a shape leaves, but for norms and biases; an output layer of its own counts as one of the others.
+    """About what pruning to a shape leaves, for layers with a gate; norms and biases shrink with the rest.
 
     >>> pruned_size(DecoderSize(100 * 8 + 2 * 576, 100, 8), DecoderShape(2, 1, 2, 16, 8), DecoderShape(1, 1, 2, 8, 8))
     DecoderSize(params=1184, vocab_size=100, hidden_size=8)

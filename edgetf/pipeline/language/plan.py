@@ -78,8 +78,8 @@ def make_language_plan(recipe: LanguageRecipe, allow_larger: bool = False) -> La
     shapes = _pruned_shapes(recipe)
     corpus = load_corpus(recipe.data, recipe.seed)
     teacher, student = _sizes(recipe, located)
-    made_anew = isinstance(recipe.student, TinyGpt) and not allow_larger
-    if made_anew and teacher is not None and student.params >= teacher.params:
+    must_be_smaller = isinstance(recipe.student, TinyGpt) and not allow_larger
+    if must_be_smaller and teacher is not None and student.params >= teacher.params:
         raise ConfigError(
             f"student: {student.params:,} parameters, its teacher has {teacher.params:,}; "
             "make it smaller, e.g. student.num_hidden_layers, or add --allow-larger"
